@@ -1,0 +1,156 @@
+"""What decides a result, as frozen dataclasses that travel as JSON."""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from learn2add.checks import check_choice, check_finite, check_int
+from learn2add.models import DECODERS, IMAGE_SIZES
+
+TASKS = ("autoencoder", "adder", "addition")
+BALANCES = ("natural", "sums", "cells", "digits")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One phase of a training: which parts learn, from what, for how long.
+
+    A run of the assignment is one stage. A staged recipe trains the autoencoder first, then the
+    adder alone on its codes, then everything jointly.
+    """
+
+    task: str
+    """"autoencoder" (E and D), "adder" (P alone, on cached codes) or "addition" (E, P, D)."""
+    epochs: int
+    """How often the figures are taken and a checkpoint is written."""
+    steps: int | None = None
+    """Optimiser steps per epoch; None is one pass over the data (for pairs: all of them)."""
+    batch_size: int = 128
+    """Pictures (autoencoder) or pairs per step."""
+    learning_rate: float = 1e-3
+    """Adam's learning rate, or its peak under "one_cycle"."""
+    schedule: str = "constant"
+    """"constant" (the assignment's) or "one_cycle": up for 30 %, then down to 0, as cosines."""
+    loss: str = "l2"
+    """Picture loss, "l2" or "bce"."""
+    balance: str = "natural"
+    """How pairs are drawn; see :class:`learn2add.pairs.AdditionPairs`."""
+    partners: str = "drawn"
+    """"drawn": each pair is one input and one partner. "batch": see
+    :class:`learn2add.pairs.BatchPartners`; ``batch_size`` then counts pictures."""
+    patience: int | None = None
+    """Stop after this many epochs without a better validation figure; None never stops early."""
+
+    def __post_init__(self) -> None:
+        check_choice("task", self.task, TASKS)
+        check_int("epochs", self.epochs, 1, 100_000)
+        check_int("batch_size", self.batch_size, 1, 60_000)
+        for name in ("steps", "patience"):
+            if getattr(self, name) is not None:
+                check_int(name, getattr(self, name), 1, 10_000_000)
+        check_finite("learning_rate", self.learning_rate)
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate is {self.learning_rate}; allowed is above 0")
+        check_choice("schedule", self.schedule, ("constant", "one_cycle"))
+        check_choice("loss", self.loss, ("l2", "bce"))
+        check_choice("balance", self.balance, BALANCES)
+        check_choice("partners", self.partners, ("drawn", "batch"))
+        if self.partners == "batch":
+            if self.task != "addition" or self.steps is None or self.batch_size % 10:
+                raise ValueError(
+                    "partners is 'batch'; allowed for the addition task alone, with steps set and "
+                    f"batch_size a multiple of 10 (task {self.task!r}, steps {self.steps}, "
+                    f"batch_size {self.batch_size})"
+                )
+
+    def learning_rate_at(self, step: int, steps: int) -> float:
+        """Learning rate of step ``step`` (from 0) out of ``steps`` in the whole stage."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        rise = 0.3 * steps
+        if step < rise:
+            return self.learning_rate * (0.04 + 0.96 * (1 - math.cos(math.pi * step / rise)) / 2)
+        return self.learning_rate * (1 + math.cos(math.pi * (step - rise) / (steps - rise))) / 2
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides the result of a run: data, model, objective, optimiser, seed."""
+
+    stages: tuple[Stage, ...]
+    """The phases of the training, in order."""
+    model: str = "autoencoder"
+    """"autoencoder" (Part II) or "addition" (Part III)."""
+    decoder: str = "conv_transpose"
+    """"conv_transpose", "conv_upsample" or "interpolation"."""
+    code_size: int = 7
+    """Length of the code."""
+    image_size: int = 28
+    """Side of a picture in pixels: 28, 32 or 64."""
+    dataset: str = "MNIST"
+    """"MNIST" or "FashionMNIST"."""
+    train_size: int | None = None
+    """Train on this many pictures, balanced over classes; None is all 50,000."""
+    l2_orig: float = 0.1
+    """Weight of the reconstruction of the input, in the addition loss (the report's name)."""
+    l2_added: float = 1.0
+    """Weight of the picture of the sum, in the addition loss (the report's name)."""
+    code: float = 1.0
+    """Weight of the squared difference of the two codes of the sum."""
+    seed: int = 0
+    """Decides initial weights and the order of the data."""
+    precision: str = "float32"
+    """"float32", or "bfloat16" for forward and backward passes (weights stay float32)."""
+
+    def __post_init__(self) -> None:
+        check_choice("model", self.model, ("autoencoder", "addition"))
+        check_choice("decoder", self.decoder, tuple(DECODERS))
+        check_int("code_size", self.code_size, 1, 128)
+        check_choice("image_size", self.image_size, IMAGE_SIZES)
+        check_choice("dataset", self.dataset, ("MNIST", "FashionMNIST"))
+        check_choice("precision", self.precision, ("float32", "bfloat16"))
+        check_int("seed", self.seed, 0, 2**32 - 1)
+        if self.train_size is not None:
+            check_int("train_size", self.train_size, 10, 60_000)
+        for name in ("l2_orig", "l2_added", "code"):
+            check_finite(name, getattr(self, name))
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; allowed is 0 or more")
+        if not self.stages:
+            raise ValueError("stages is empty; allowed is one stage or more")
+        tasks = {stage.task for stage in self.stages}
+        if self.model == "autoencoder" and tasks != {"autoencoder"}:
+            raise ValueError(f"stages hold {sorted(tasks)}; an autoencoder has no adder to train")
+
+    def to_json(self) -> str:
+        """The configuration as readable JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunConfig":
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            ValueError: The text is not JSON, or a field is unknown, missing or not allowed.
+        """
+        try:
+            fields: dict[str, Any] = json.loads(text)
+            stages = tuple(Stage(**stage) for stage in fields.pop("stages"))
+            return cls(stages=stages, **fields)
+        except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"this is not the configuration of a run: {error}") from error
+
+    def differences(self, other: "RunConfig") -> list[str]:
+        """The fields in which ``other`` differs, each as ``name: mine, not theirs``."""
+        mine, theirs = self.flat(), other.flat()
+        names = [name for name in mine | theirs if mine.get(name) != theirs.get(name)]
+        return [f"{name}: {mine.get(name)!r}, not {theirs.get(name)!r}" for name in names]
+
+    def flat(self) -> dict[str, Any]:
+        """All fields on one level, those of stages numbered: ``stages.0.epochs``."""
+        fields = dataclasses.asdict(self)
+        for number, stage in enumerate(fields.pop("stages")):
+            fields |= {f"stages.{number}.{name}": value for name, value in stage.items()}
+        return fields

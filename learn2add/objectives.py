@@ -1,0 +1,126 @@
+"""Every term of every loss, in one scaling, and the error measures that training reports.
+
+The scaling: a term is *summed* over pixels (or code dimensions) and *averaged* over the batch. So
+terms of one loss are comparable with each other, a weight of 1 on each gives a likelihood, and a
+larger picture counts for more than a smaller one.
+
+The student report states its weights for per-element *means* (its Table 1). One picture of 28x28
+has 784 elements and one code has ``code_size``, so a report weight ``w`` on a mean equals a weight
+``w / PIXELS`` (pictures) or ``w / code_size`` (codes, KL) here.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PIXELS = 28 * 28
+"""Elements of a 28x28 picture: the factor between the report's weights and this project's."""
+
+
+def squared_error(a: Tensor, b: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Squared error, summed over all dimensions but the first, averaged over the first.
+
+    Args:
+        a: Float ``[B, ...]``, pictures or codes.
+        b: The same shape.
+        weight: How much each item counts, ``[B]``; None is 1 each.
+
+    Returns:
+        A scalar, in squared grey levels (or code units) per item.
+
+    Raises:
+        ValueError: The shapes differ (they are never broadcast).
+
+    Source: "L2", assignment, Part II item 4 and Part III item 4.
+    """
+    _check_same_shape(a, b)
+    return _batch_mean((a.float() - b.float()).square(), weight)
+
+
+def binary_cross_entropy(logits: Tensor, x: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Binary cross-entropy against grey levels, summed over pixels, averaged over the batch.
+
+    A grey level ``x`` is read as the probability that the pixel is on. The smallest value is then
+    not 0 but the entropy of the grey levels themselves, reached where ``sigmoid(logits) == x``.
+
+    Args:
+        logits: Float ``[B, 1, S, S]``, before the sigmoid.
+        x: Float ``[B, 1, S, S]`` in [0, 1].
+        weight: How much each picture counts, ``[B]``; None is 1 each.
+
+    Returns:
+        A scalar, in nats per picture.
+
+    Raises:
+        ValueError: The shapes differ.
+
+    Source: assignment, Part II item 6.
+    """
+    _check_same_shape(logits, x)
+    losses = F.binary_cross_entropy_with_logits(logits.float(), x.float(), reduction="none")
+    return _batch_mean(losses, weight)
+
+
+def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
+    """KL(N(mu, exp(logvar)) || N(0, I)), summed over dimensions, averaged over the batch.
+
+    Args:
+        mu: Means, float ``[B, code_size]``.
+        logvar: Logarithms of the variances, same shape.
+
+    Returns:
+        A scalar, in nats per code.
+
+    Raises:
+        ValueError: The shapes differ.
+
+    Source: Kingma and Welling, Auto-Encoding Variational Bayes (2014), appendix B.
+    """
+    _check_same_shape(mu, logvar)
+    mu, logvar = mu.float(), logvar.float()
+    return 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum() / len(mu)
+
+
+def picture_loss(name: str, logits: Tensor, x: Tensor, weight: Tensor | None = None) -> Tensor:
+    """The reconstruction loss called ``name``: "l2" or "bce". See the two functions above.
+
+    Args:
+        name: "l2" or "bce".
+        logits: Float ``[B, 1, S, S]``, before the sigmoid.
+        x: Float ``[B, 1, S, S]`` in [0, 1].
+        weight: How much each picture counts, ``[B]``; None is 1 each.
+
+    Raises:
+        ValueError: Another name, or shapes that differ.
+    """
+    if name == "l2":
+        return squared_error(torch.sigmoid(logits.float()), x, weight)
+    if name == "bce":
+        return binary_cross_entropy(logits, x, weight)
+    raise ValueError(f"loss is {name!r}; allowed are 'l2' and 'bce'")
+
+
+def rmse(sum_of_squares: float, pictures: int, image_size: int) -> float:
+    """Root of the mean, over all pictures and pixels, of the squared error.
+
+    Args:
+        sum_of_squares: Summed squared error of all pictures and pixels.
+        pictures: How many pictures it was summed over.
+        image_size: Side of a picture, in pixels.
+
+    Returns:
+        RMSE in grey levels (0 to 1).
+    """
+    return (sum_of_squares / (pictures * image_size**2)) ** 0.5
+
+
+def _batch_mean(losses: Tensor, weight: Tensor | None) -> Tensor:
+    """Sum over all dimensions but the first, (weighted) mean over the first."""
+    if weight is None:
+        return losses.sum() / len(losses)
+    return losses.flatten(1).sum(1) @ weight / len(losses)
+
+
+def _check_same_shape(a: Tensor, b: Tensor) -> None:
+    if a.shape != b.shape:
+        raise ValueError(f"the shapes differ: {list(a.shape)} and {list(b.shape)}")

@@ -1,0 +1,265 @@
+"""Digits -> addition pairs: (picture of d, addend a) goes with a picture of d + a, for d + a <= 9.
+
+There are 55 valid cells (digit, addend). Source: assignment, Part III item 1 and its starter code.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from learn2add.checks import check_choice, check_digit_arrays, check_int
+from learn2add.configs import BALANCES
+
+CELLS = tuple((digit, addend) for digit in range(10) for addend in range(10 - digit))
+"""The 55 valid (digit, addend) cells, by digit, then by addend."""
+
+
+class Pairs(NamedTuple):
+    """Pairs as indices into the digits: each tensor ``[N]``; indices int64, addends float32."""
+
+    input: Tensor
+    addend: Tensor
+    target: Tensor
+
+
+def transform_data_add(
+    x_train: np.ndarray | Tensor,
+    y_train: np.ndarray | Tensor,
+    img_size: Sequence[int] = (32, 32),
+    *,
+    seed: int = 0,
+) -> tuple[list[np.ndarray], list[int], list[np.ndarray]]:
+    """Build the addition pairs of the assignment's starter code, with its three faults mended.
+
+    Cells, their sizes and their order are the handout's: for each sum s from 0 to 9 and each digit
+    d from 0 to s, as many pairs as the smaller of the two classes has pictures (321,802 for
+    MNIST's 60,000 training pictures). What differs:
+
+    1. ``img_in = [], img_out = [], ...`` raises ValueError; here lists are made one by one.
+    2. ``random.shuffle`` of a NumPy array of pictures swaps *views*, so that pictures are
+       duplicated and lost; here indices are permuted, and no picture is its own partner ("+ 0").
+    3. The k-th picture of a class always met the k-th picture of every other; here partners are
+       drawn at random, anew in each cell.
+
+    Args:
+        x_train: Pictures ``[N, H, W]``, any real dtype.
+        y_train: Integer labels ``[N]``, 0 to 9, each class present.
+        img_size: Width and height of the returned pictures in pixels.
+        seed: Decides who meets whom.
+
+    Returns:
+        ``(img_in, value_in, img_out)``, three lists of equal length: input pictures ``[h, w]`` of
+        ``x_train``'s dtype, addends as int, target pictures. A picture that occurs in several pairs
+        is one array, not copies; ``np.array(img_in)`` copies.
+
+    Raises:
+        ValueError: Wrong shapes, unequal lengths, labels outside 0 to 9, an empty class.
+        TypeError: Not numbers, labels not integer.
+    """
+    images, labels = check_digit_arrays(x_train, y_train, names=("x_train", "y_train"))
+    if len(img_size) != 2:
+        raise ValueError(f"img_size is {img_size!r}; allowed are two sides in pixels")
+    width, height = (check_int("img_size", side, 1, 4096) for side in img_size)
+    pictures = list(_resize(images, width, height))
+    generator = torch.Generator().manual_seed(seed)
+    img_in, value_in, img_out = [], [], []
+    for digit, total, inputs, targets in _cell_pairs(_classes(labels), generator):
+        img_in += [pictures[i] for i in inputs.tolist()]
+        img_out += [pictures[i] for i in targets.tolist()]
+        value_in += [total - digit] * len(inputs)
+    return img_in, value_in, img_out
+
+
+class AdditionPairs:
+    """The pairs of :func:`transform_data_add` as indices, with fresh partners whenever asked.
+
+    321,802 pairs of indices take 6.4 MB; as pictures of 32x32 they would take 660 MB.
+
+    Balances, that is, how often each cell is drawn:
+
+    - ``"natural"``: the handout's counts (about equal per cell, hence 10 times more nines than
+      zeros among the targets);
+    - ``"sums"``: each sum 0 to 9 equally often, then each of its digits;
+    - ``"cells"``: each of the 55 cells equally often;
+    - ``"digits"``: each input digit 0 to 9 equally often, then each of its addends.
+
+    Args:
+        labels: Integer labels ``[N]``, 0 to 9, each class present.
+        balance: One of the above.
+        device: Where the index tensors live.
+
+    Raises:
+        ValueError: An empty class, labels outside 0 to 9, an unknown balance.
+    """
+
+    def __init__(
+        self, labels: Tensor, balance: str = "natural", device: torch.device | str = "cpu"
+    ) -> None:
+        self.balance = check_choice("balance", balance, BALANCES)
+        classes = _classes(labels)
+        sizes = torch.tensor([len(members) for members in classes])
+        self._sizes = sizes.to(device)
+        self._classes = [members.to(device) for members in classes]
+        self._table = torch.nn.utils.rnn.pad_sequence(self._classes, batch_first=True)
+        self.cell_counts = cell_counts(sizes)
+        self._cells = torch.tensor(CELLS, device=device)  # [55, 2]
+        self._weights = torch.tensor([self._weight(*cell) for cell in CELLS], device=device)
+
+    def __len__(self) -> int:
+        return int(self.cell_counts.sum())
+
+    def _weight(self, digit: int, addend: int) -> float:
+        if self.balance == "natural":
+            return float(self.cell_counts[digit, addend])
+        cells_alike = {"sums": digit + addend + 1, "digits": 10 - digit, "cells": 1}
+        return 1 / cells_alike[self.balance]
+
+    def draw(self, count: int, generator: torch.Generator) -> Pairs:
+        """Draw ``count`` pairs, with replacement; no picture is its own partner.
+
+        Args:
+            count: How many pairs.
+            generator: On the same device as this object.
+        """
+        cell = torch.multinomial(self._weights, count, replacement=True, generator=generator)
+        digit, addend = self._cells[cell].T
+        total = digit + addend
+        at = self._position(self._sizes[digit], generator)
+        # Within a class, step 1 to n - 1 places on from the input; between classes, anywhere.
+        same = addend == 0
+        step = 1 + self._position((self._sizes[total] - 1).clamp(min=1), generator)
+        other = self._position(self._sizes[total], generator)
+        to = torch.where(same, (at + step) % self._sizes[digit], other)
+        return Pairs(self._table[digit, at], addend.float(), self._table[total, to])
+
+    def _position(self, sizes: Tensor, generator: torch.Generator) -> Tensor:
+        uniform = torch.rand(len(sizes), generator=generator, device=sizes.device)
+        return torch.minimum((uniform * sizes).long(), sizes - 1)  # float32 may round up to `sizes`
+
+    def epoch(self, generator: torch.Generator) -> Pairs:
+        """All pairs once, in random order, with fresh partners.
+
+        Under "natural" these are exactly the handout's cells with their exact counts; under the
+        other balances, as many draws as that.
+        """
+        if self.balance != "natural":
+            return self.draw(len(self), generator)
+        inputs, addends, targets = [], [], []
+        for digit, total, cell_inputs, cell_targets in _cell_pairs(self._classes, generator):
+            inputs.append(cell_inputs)
+            addends.append(torch.full(cell_inputs.shape, float(total - digit)))
+            targets.append(cell_targets)
+        order = torch.randperm(len(self), generator=generator, device=self._sizes.device)
+        addend = torch.cat(addends).to(order.device)
+        return Pairs(torch.cat(inputs)[order], addend[order], torch.cat(targets)[order])
+
+
+class BatchPartners:
+    """All pairs inside one batch that holds every digit equally often, for all partners at once.
+
+    Every picture of the batch is input, with each of its addends, and is a partner of every other
+    input whose sum it shows. Squared error to all of one input's partners is squared error to their
+    mean plus a constant, so the loss of thousands of pairs costs one mean per digit; it has the
+    expectation of the loss over drawn pairs and much less noise.
+
+    Args:
+        per_class: Pictures of each digit in the batch, 2 or more; they stand in order of digits.
+        device: Where the index tensors live.
+    """
+
+    def __init__(self, per_class: int, device: torch.device | str = "cpu") -> None:
+        self.per_class = check_int("per_class", per_class, 2)
+        self.digit = torch.arange(10, device=device).repeat_interleave(per_class)
+        cells = torch.tensor(CELLS, device=device).repeat_interleave(per_class, 0)  # [55 * n, 2]
+        member = torch.arange(per_class, device=device).repeat(len(CELLS))
+        self.input = cells[:, 0] * per_class + member
+        self.addend = cells[:, 1].float()
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """One valid addend for each picture of the batch: float32 ``[B]``."""
+        uniform = torch.rand(len(self.digit), generator=generator, device=self.digit.device)
+        choices = 10 - self.digit
+        return torch.minimum((uniform * choices).long(), choices - 1).float()
+
+    def mean_partner(self, values: Tensor, index: Tensor, addend: Tensor) -> Tensor:
+        """Mean of the values of all partners; no picture is its own.
+
+        Args:
+            values: Pictures or codes of the batch, float ``[B, ...]``.
+            index: Inputs, as places in the batch, ``[P]``.
+            addend: Their addends, ``[P]``.
+
+        Returns:
+            Float ``[P, ...]``.
+        """
+        count = self.per_class
+        means = values.unflatten(0, (10, count)).mean(1)
+        found = means[self.digit[index] + addend.long()]
+        without_itself = (count * found - values[index]) / (count - 1)
+        itself = (addend == 0).view(-1, *[1] * (values.dim() - 1))
+        return torch.where(itself, without_itself, found)
+
+    def spread(self, codes: Tensor) -> Tensor:
+        """Summed variance of the codes ``[B, code_size]`` within each digit: ``[10]``."""
+        return codes.unflatten(0, (10, self.per_class)).var(1).sum(1)
+
+
+def cell_counts(class_sizes: Sequence[int] | Tensor) -> Tensor:
+    """How many pairs the handout makes in each cell: the smaller of the two classes' sizes.
+
+    Args:
+        class_sizes: Pictures of each digit, ten numbers.
+
+    Returns:
+        int64 ``[10, 10]``, by digit and addend; 0 where the sum exceeds 9.
+    """
+    sizes = torch.as_tensor(class_sizes)
+    counts = torch.zeros(10, 10, dtype=torch.int64)
+    for digit, addend in CELLS:
+        counts[digit, addend] = torch.minimum(sizes[digit], sizes[digit + addend])
+    return counts
+
+
+def _cell_pairs(
+    classes: list[Tensor], generator: torch.Generator
+) -> Iterator[tuple[int, int, Tensor, Tensor]]:
+    """Yield (digit, sum, input indices, target indices) per cell, in the handout's order."""
+
+    def shuffled(members: Tensor) -> Tensor:
+        return members[torch.randperm(len(members), generator=generator, device=members.device)]
+
+    for total in range(10):
+        for digit in range(total + 1):
+            count = min(len(classes[digit]), len(classes[total]))
+            inputs = shuffled(classes[digit])[:count]
+            # Each meets the next one of the same shuffled row: never itself.
+            targets = inputs.roll(1) if digit == total else shuffled(classes[total])[:count]
+            yield digit, total, inputs, targets
+
+
+def _classes(labels: np.ndarray | Tensor) -> list[Tensor]:
+    """Indices of each digit's pictures."""
+    labels = torch.as_tensor(labels).cpu()
+    if labels.dim() != 1 or labels.is_floating_point():
+        raise ValueError(f"labels are {labels.dtype} {list(labels.shape)}; allowed is integer [N]")
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) <= 9:
+        raise ValueError(f"labels span {labels.min()} to {labels.max()}; allowed is 0 to 9")
+    classes = [torch.nonzero(labels == digit).flatten() for digit in range(10)]
+    empty = [digit for digit, members in enumerate(classes) if not len(members)]
+    if empty:
+        raise ValueError(f"labels hold no picture of {empty}; allowed is at least one per digit")
+    return classes
+
+
+def _resize(images: np.ndarray, width: int, height: int) -> np.ndarray:
+    if images.shape[1:] == (height, width):
+        return images.copy()
+    import cv2  # here, because importing it takes longer than the rest of the package
+
+    if images.dtype in (np.uint8, np.uint16, np.int16, np.float32, np.float64):
+        return np.stack([cv2.resize(image, (width, height)) for image in images])
+    resized = _resize(images.astype(np.float64), width, height)  # OpenCV knows no other types
+    return (resized if images.dtype.kind == "f" else resized.round()).astype(images.dtype)
