@@ -1,0 +1,73 @@
+"""What the machine offers: device, precision, threads, and how fast it multiplies matrices."""
+
+import ctypes
+import sys
+import time
+
+import torch
+
+
+def default_device() -> torch.device:
+    """The first CUDA device where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def default_precision(device: torch.device | str = "cpu") -> str:
+    """Return "bfloat16" where the hardware multiplies it faster than float32, else "float32".
+
+    On a CPU that is AVX512-BF16 or AMX; elsewhere bfloat16 is emulated and slower.
+    """
+    if torch.device(device).type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"
+
+
+def keep_freed_memory() -> bool:
+    """Ask glibc to keep freed buffers instead of handing each back to the kernel.
+
+    A training step allocates and frees the same buffers of several MB again and again; by default
+    each comes as fresh pages that the kernel has to clear first.
+
+    Returns:
+        Whether the C library took the settings (False where it is not glibc).
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return False
+    mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of malloc.h
+    return bool(mallopt(mmap_threshold, 1 << 30) and mallopt(trim_threshold, (1 << 31) - 1))
+
+
+def matmul_rate(precision: str | None = None, size: int = 2048, repeats: int = 10) -> float:
+    """Rate of a square matrix product on the default device.
+
+    Args:
+        precision: "float32" or "bfloat16"; the default is :func:`default_precision`.
+        size: Rows and columns of the matrices.
+        repeats: Products timed; the best third's slowest counts, so a brief disturbance does not.
+
+    Returns:
+        GFLOP/s (10^9 multiplications and additions per second).
+    """
+    device = default_device()
+    dtype = getattr(torch, precision or default_precision(device))
+    a = torch.randn(size, size, device=device).to(dtype)
+    seconds = []
+    for _ in range(repeats + 2):  # the first two warm up
+        start = time.perf_counter()
+        a @ a
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    typical = sorted(seconds[2:])[repeats // 3]
+    return 2 * size**3 / typical / 1e9
+
+
+def describe() -> dict[str, str | int]:
+    """Device, threads and library versions, for the record of a run (no machine name)."""
+    device = default_device()
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__}

@@ -1,0 +1,113 @@
+"""The configurations of each part of the assignment, for three budgets.
+
+``LEARN2ADD_BUDGET`` chooses: ``reference`` (the assignment's setting: 100 epochs on full MNIST at a
+constant rate), ``quick`` (minutes on two CPU cores, conclusions hold) or ``smoke`` (seconds: every
+line runs, figures mean nothing). Epochs, rates and batch sizes were chosen on the validation split.
+"""
+
+import os
+from pathlib import Path
+
+from learn2add.checks import check_choice
+from learn2add.configs import RunConfig, Stage
+from learn2add.hardware import default_device, default_precision
+from learn2add.models import DECODERS
+from learn2add.runs import Run, load_or_train, runs_root
+
+BUDGETS = ("reference", "quick", "smoke")
+LOSSES = ("l2", "bce")
+CODE_SIZES = (2, 7)
+
+MEANING = {
+    "reference": "the assignment's 100 epochs on full MNIST",
+    "quick": "trained live in minutes; conclusions hold, figures fall short of 100 epochs",
+    "smoke": "seconds of training; figures mean nothing",
+}
+
+
+def budget() -> str:
+    """The budget in ``LEARN2ADD_BUDGET``; "quick" where it is not set.
+
+    Raises:
+        ValueError: It is set to something else.
+    """
+    return check_choice("LEARN2ADD_BUDGET", os.environ.get("LEARN2ADD_BUDGET", "quick"), BUDGETS)
+
+
+def part2(
+    decoder: str = "conv_transpose",
+    loss: str = "l2",
+    code_size: int = 2,
+    *,
+    budget: str = "quick",
+    seed: int = 0,
+) -> RunConfig:
+    """A reconstruction autoencoder. Source: assignment, Part II items 4, 6 and 7.
+
+    Args:
+        decoder: "conv_transpose", "conv_upsample" or "interpolation".
+        loss: "l2" or "bce".
+        code_size: 1 to 128; the assignment's are 2 and 7.
+        budget: "reference", "quick" or "smoke".
+        seed: Decides initial weights and order of the data.
+    """
+    stage = {
+        "reference": Stage("autoencoder", 100, loss=loss),
+        "quick": Stage("autoencoder", 3, 200, 128, 6e-3, "one_cycle", loss),
+        "smoke": Stage("autoencoder", 2, 5, 64, 3e-3, "one_cycle", loss),
+    }[check_choice("budget", budget, BUDGETS)]
+    return RunConfig((stage,), "autoencoder", decoder, code_size, seed=seed, **_common(budget))
+
+
+def part3(decoder: str = "conv_transpose", *, budget: str = "quick", seed: int = 0) -> RunConfig:
+    """The addition model with code 7. Source: assignment, Part III items 4 and 5.
+
+    ``reference`` is the assignment's: everything at once from scratch, all pairs each epoch. The
+    other budgets go in three stages: autoencoder, adder on its codes, everything jointly.
+
+    Args:
+        decoder: "conv_transpose", "conv_upsample" or "interpolation".
+        budget: "reference", "quick" or "smoke".
+        seed: Decides initial weights and order of the data.
+    """
+    stages = {
+        "reference": (Stage("addition", 100),),
+        "quick": (
+            Stage("autoencoder", 2, 400, 128, 6e-3, "one_cycle", "bce"),
+            Stage("adder", 1, 1500, 1024, 1e-2, "one_cycle", balance="cells"),
+            Stage("addition", 8, 400, 128, 2e-3, "one_cycle", balance="cells"),
+        ),
+        "smoke": (
+            Stage("autoencoder", 1, 5, 64, 3e-3, "one_cycle", "bce"),
+            Stage("adder", 1, 20, 256, 1e-2, "one_cycle", balance="cells"),
+            Stage("addition", 2, 3, 64, 1e-3, "one_cycle", balance="cells"),
+        ),
+    }[check_choice("budget", budget, BUDGETS)]
+    return RunConfig(stages, "addition", decoder, seed=seed, **_common(budget))
+
+
+def _common(budget: str) -> dict[str, str | int | None]:
+    """The assignment's own setting is float32; the others take the machine's fast precision."""
+    precision = "float32" if budget == "reference" else default_precision(default_device())
+    return {"precision": precision, "train_size": 1000 if budget == "smoke" else None}
+
+
+def all_part2(budget: str = "quick") -> dict[str, RunConfig]:
+    """Part II's twelve runs by name: three decoders x two losses x code size 2 and 7."""
+    return {
+        f"{decoder}-{loss}-code{code_size}": part2(decoder, loss, code_size, budget=budget)
+        for code_size in CODE_SIZES
+        for loss in LOSSES
+        for decoder in DECODERS
+    }
+
+
+def run_folder(part: str, name: str, budget: str) -> Path:
+    """Where a run lies: ``runs/part2/NAME`` for reference, ``runs/quick/part2/NAME`` for quick."""
+    root = runs_root()
+    return root / part / name if budget == "reference" else root / budget / part / name
+
+
+def run(part: str, name: str, config: RunConfig, budget: str, *, progress: bool = True) -> Run:
+    """Load or train one run in its place. See :func:`learn2add.runs.load_or_train`."""
+    return load_or_train(config, run_folder(part, name, budget), progress=progress)
