@@ -1,0 +1,457 @@
+"""What the figures share: palette and style, sheets to draw on, and checks of what is to be drawn.
+
+The figures themselves stand in ``learn2add.figures``. Everything here is theirs: a function named
+``as_...`` turns an argument into what is drawn or raises ``ValueError`` naming that argument.
+"""
+
+import functools
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import ParamSpec
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import ArrayLike, NDArray
+
+from learn2add.checks import check_int
+
+PALETTE = (
+    "#0072B2",  # blue
+    "#D55E00",  # vermilion
+    "#009E73",  # green
+    "#CC79A7",  # purple
+    "#E69F00",  # orange
+    "#56B4E9",  # sky
+    "#000000",
+    "#F0E442",  # yellow, last: it is faint on white
+)
+INK, FAINT, WARN = "#222222", "#666666", PALETTE[1]
+TEXT, SMALL = 10, 8.5
+PLATE = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # keeps lines off numbers
+DIAMOND = {"marker": "D", "markersize": 6, "color": "white", "markeredgecolor": INK}
+STYLE = {
+    "figure.dpi": 100,
+    "figure.facecolor": "white",
+    "figure.constrained_layout.use": True,
+    "font.family": "DejaVu Sans",  # shipped with matplotlib: the same picture on every machine
+    "font.size": TEXT,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.facecolor": "white",
+    "axes.grid": False,
+    "axes.labelsize": TEXT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.labelsize": SMALL + 0.5,
+    "ytick.labelsize": SMALL + 0.5,
+    "legend.frameon": False,
+    "legend.fontsize": SMALL,
+    "lines.linewidth": 1.8,
+    "image.cmap": "Greys_r",
+}
+DIGITS = np.arange(10)
+VALID = DIGITS[:, None] + DIGITS[None, :] <= 9  # [digit, addend]: the 55 sums of one digit
+
+P = ParamSpec("P")
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Make a function draw in the one style and leave the caller's settings as they were."""
+
+    @functools.wraps(draw)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        # Not mpl.rc_context: Jupyter's backend loads with the first figure and switches interactive
+        # display on; a context would switch it off again at its end, and no figure would show.
+        saved = {key: mpl.rcParams[key] for key in STYLE}
+        mpl.rcParams.update(STYLE)
+        try:
+            figure = draw(*args, **kwargs)
+            figure.draw_without_rendering()  # matplotlib makes ticks and layout only now
+        finally:
+            mpl.rcParams.update(saved)
+        return figure
+
+    return wrapper
+
+
+# --- Sheets -----------------------------------------------------------------------------------
+
+
+def plot(
+    width: float,
+    height: float,
+    title: str | None,
+    caption: str | None,
+    *shape: int,
+    grow: bool = False,
+    **options: object,
+) -> tuple[Figure, Axes]:
+    """A figure of that many inches with its title and caption wrapped to its width.
+
+    ``grow`` adds the height of the two texts, so that pictures keep their size.
+    """
+    texts = {}
+    for name, text, size in (("title", title, TEXT + 1), ("caption", caption, SMALL)):
+        if text is not None and not isinstance(text, str):
+            raise ValueError(f"{name} must be text or None, got {type(text).__name__}")
+        room = max(12, int(width * 72 / (0.58 * size)))
+        lines = [line for part in (text or "").split("\n") for line in textwrap.wrap(part, room)]
+        texts[name] = "\n".join(lines)
+        height += (len(lines) * size * 1.25 / 72 + 0.06) if lines and grow else 0.0
+    figure, axes = plt.subplots(*shape, figsize=(width, height), **options)
+    if texts["title"]:
+        figure.suptitle(texts["title"], x=0.01, ha="left", size=TEXT + 1, weight="bold")
+    if texts["caption"]:
+        figure.supxlabel(texts["caption"], x=0.01, ha="left", size=SMALL, color=FAINT)
+    return figure, axes
+
+
+def board(
+    width: float,
+    height: float,
+    title: str | None,
+    caption: str | None,
+    *,
+    labels: Iterable[str] | None = None,
+    cell: float = 0.78,
+) -> tuple[Figure, Axes]:
+    """A sheet for pictures: x to the right, y down, one unit = one picture = ``cell`` inches.
+
+    ``labels`` are those of the rows: they get room at the left.
+    """
+    longest = max((len(line) for label in labels or () for line in label.split("\n")), default=0)
+    left = 0.085 * longest + 0.15 if longest else 0.0
+    cell = min(cell, (10.5 - left) / width)  # a notebook page is about this wide
+    figure, axes = plot(left + cell * width + 0.1, cell * height + 0.1, title, caption, grow=True)
+    axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
+    axes.axis("off")
+    return figure, axes
+
+
+def layout(columns: int, count: int) -> tuple[int, int]:
+    """Columns and rows of a board that holds ``count`` things."""
+    columns = min(check_int("columns", columns, 1), count)
+    return columns, -(-count // columns)
+
+
+# --- Marks ------------------------------------------------------------------------------------
+
+
+def draw_picture(axes: Axes, picture: NDArray, x: float, y: float) -> None:
+    """Draw one picture with its upper left corner at ``(x, y)`` of a board."""
+    axes.imshow(picture, vmin=0, vmax=1, interpolation="nearest", extent=(x, x + 1, y + 1, y))
+
+
+def write(
+    axes: Axes,
+    x: float,
+    y: float,
+    text: str,
+    size: float = TEXT,
+    color: str = INK,
+    va: str = "center",
+) -> None:
+    """Write centred on ``x``."""
+    axes.text(x, y, text, size=size, color=color, ha="center", va=va)
+
+
+def label_row(axes: Axes, y: float, label: str) -> None:
+    """Write a label left of the row of pictures whose upper edge is at ``y``."""
+    axes.text(-0.12, y + 0.5, label, ha="right", va="center", linespacing=1.35)
+
+
+def number_cells(axes: Axes, pitch: int) -> None:
+    """Number the ten columns and rows of cells, each number at the middle of its cell."""
+    middles = DIGITS * pitch + (pitch - 1) / 2
+    axes.set_xticks(middles, DIGITS)
+    axes.set_yticks(middles, DIGITS)
+    axes.set(xlabel="input digit", ylabel="added value")
+    axes.tick_params(length=0, labeltop=True)  # the cells hang from the top, so number it too
+    axes.spines[:].set_visible(False)
+
+
+def frame_cell(axes: Axes, digit: int, addend: int, pitch: int) -> None:
+    """Frame one cell, just inside its edge, so that neighbouring frames do not touch."""
+    x, y = (place * pitch - 0.5 + 0.03 * pitch for place in (digit, addend))
+    side = 0.94 * pitch
+    axes.add_patch(Rectangle((x, y), side, side, fill=False, edgecolor=WARN, linewidth=2))
+
+
+def corner_note(
+    axes: Axes, text: str, height: float, size: float = SMALL, color: str = FAINT
+) -> None:
+    """Write into the blank lower right triangle of a map of cells."""
+    axes.text(0.985, height, text, transform=axes.transAxes, size=size, color=color, ha="right")
+
+
+def draw_bar_marks(
+    axes: Axes, x: float, value: float, mark: float, span: NDArray, colour: str, digits: int
+) -> None:
+    """Write a bar's value at its foot; mark its interval and its reference, where not NaN.
+
+    A number that finds no room in the bar goes above everything drawn at ``x``.
+    """
+    unit = axes.get_ylim()[1] / 1.2  # text heights below are shares of the tallest thing drawn
+    inside = value > 0.12 * unit
+    peak = np.nanmax([value, *span])
+    if np.isfinite(span).all():
+        axes.plot([x, x], span, color=INK, linewidth=1.2)
+    if np.isfinite(mark):
+        axes.plot(x, mark, **DIAMOND)
+        if inside and 0.2 * unit < mark <= value + 0.03 * unit:
+            y, ink, va = mark - 0.035 * unit, ink_on(colour), "top"
+        else:
+            y, ink, va = max(peak, mark) + 0.035 * unit, FAINT, "bottom"
+            peak = y + 0.05 * unit
+        write(axes, x, y, f"{mark:.{digits}f}", SMALL, ink, va)
+    y, ink = (0.03 * unit, ink_on(colour)) if inside else (peak + 0.02 * unit, INK)
+    write(axes, x, y, f"{value:.{digits}f}", TEXT, ink, "bottom")
+
+
+def draw_run(
+    axes: Axes, name: str, run: dict[str, NDArray], colour: str, best: bool
+) -> tuple[float, float, str, str]:
+    """Draw one run's two curves; return where its validation ends, its label and its colour."""
+    epoch, values = run["epoch"], run["validation"]
+    dot = "." if len(epoch) < 4 else None  # a line of one point would not be seen
+    axes.plot(epoch, run["train"], color=colour, linewidth=1.1, linestyle="--", marker=dot)
+    axes.plot(epoch, values, color=colour, marker=dot)
+    chosen = int(np.argmin(values)) if best else len(values) - 1
+    if best:
+        dot = {"marker": "o", "markersize": 5.5, "markeredgecolor": "white"}
+        axes.plot(epoch[chosen], values[chosen], color=colour, clip_on=False, zorder=5, **dot)
+    return epoch[-1], values[-1], f"{name}  {values[chosen]:.4f}", colour
+
+
+def explain_runs(axes: Axes, best: bool) -> None:
+    """Say what the lines of ``draw_run`` are, once for all colours."""
+    looks = {"validation": {}, "train": {"linestyle": "--", "linewidth": 1.1}}
+    if best:
+        looks["lowest validation"] = {"linestyle": "", "marker": "o", "markersize": 5.5}
+    legend_above(axes, [Line2D([], [], color=FAINT, label=k, **v) for k, v in looks.items()])
+
+
+def legend_above(axes: Axes, handles: Sequence[Artist]) -> None:
+    """Put a legend of one line above the axes, at the right."""
+    place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2}
+    axes.legend(handles=handles, ncols=len(handles), **place)
+
+
+def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
+    """Name lines at the right edge, in a darker shade of their colour, clear of each other."""
+    axes.set_ylim(axes.get_ylim())  # from here on the axis stands still
+    points = axes.transData.transform([(x, y) for x, y, _, _ in ends])
+    heights = axes.transAxes.inverted().transform(points)[:, 1]
+    leader = {"arrowstyle": "-", "linewidth": 0.7, "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)}
+    for (x, y, text, colour), height in zip(ends, apart(heights, 0.052), strict=True):
+        axes.annotate(
+            text,
+            xy=(x, y),
+            xytext=(1.05, height),
+            textcoords="axes fraction",
+            color=0.75 * np.array(mpl.colors.to_rgb(colour)),  # pale colours are no ink
+            size=SMALL + 0.5,
+            va="center",
+            annotation_clip=False,
+            arrowprops={**leader, "color": colour},
+        )
+
+
+def apart(wanted: NDArray, gap: float) -> NDArray:
+    """Heights in the order of ``wanted`` and near to it that lie at least ``gap`` apart."""
+    order = np.argsort(wanted, kind="stable")
+    steps = gap * np.arange(len(wanted))
+    slack = wanted[order] - steps  # must not decrease: midway between the envelopes it does not
+    above, below = np.maximum.accumulate(slack), np.minimum.accumulate(slack[::-1])[::-1]
+    result = np.empty(len(wanted))
+    result[order] = (above + below) / 2 + steps
+    return result
+
+
+def plain_log(axes: Axes) -> None:
+    """Make y logarithmic with plain numbers (0.2, not 2e-1), several of them even in one decade."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    narrow = high / low < 10
+    axes.yaxis.set_major_locator(
+        MaxNLocator(6, steps=(1, 2, 2.5, 5, 10)) if narrow else LogLocator(subs=(1, 2, 5))
+    )
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(axis="y", which="minor", length=0)
+
+
+def ink_on(colour: object) -> str:
+    """Dark or white text, whichever reads better on that colour."""
+    red, green, blue, _ = mpl.colors.to_rgba(colour)
+    return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.55 else INK
+
+
+def percent(share: float) -> str:
+    """``0.9893`` -> ``98.9``; ``100`` only for all of them, 0 only for none."""
+    return f"{100 * share:g}" if share in (0, 1) else f"{100 * share:.1f}"
+
+
+def thousands(number: float) -> str:
+    """``12345`` -> ``12,345``; ``123k`` from a hundred thousand on."""
+    return f"{number:,.0f}" if number < 99_999.5 else f"{number / 1000:,.0f}k"
+
+
+# --- Checks -----------------------------------------------------------------------------------
+
+
+def as_array(name: str, value: ArrayLike) -> NDArray:
+    """Any array of numbers."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged; a tensor with gradient
+        raise ValueError(f"{name} cannot be read as an array: {error}") from error
+    if array.dtype.kind not in "uif":
+        raise ValueError(f"{name} must hold numbers, got {array.dtype}")
+    return array
+
+
+def as_numbers(
+    name: str,
+    value: ArrayLike,
+    shape: tuple[int, ...] | None = None,
+    *,
+    low: float = -np.inf,
+    nan: bool = False,
+) -> NDArray:
+    """At least one float, finite or, if ``nan``, NaN; none below ``low``; ``shape`` if given."""
+    array = as_array(name, value).astype(float)
+    if shape is not None and array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    if array.size == 0 or np.isinf(array).any() or (np.isnan(array).any() and not nan):
+        raise ValueError(f"{name} must hold numbers, none infinite{'' if nan else ' or NaN'}")
+    if (array < low).any():
+        raise ValueError(f"{name} must not be below {low:g}, got {np.nanmin(array):g}")
+    return array
+
+
+def as_shades(name: str, value: ArrayLike) -> NDArray:
+    """Pictures ``[..., S, S]`` as float in [0, 1]."""
+    array = as_array(name, value)
+    if array.ndim < 2 or array.shape[-1] != array.shape[-2] or array.size == 0:
+        raise ValueError(f"{name} must be square pictures [N, S, S], got shape {array.shape}")
+    if array.dtype == np.uint8:
+        return array / np.float32(255)
+    if array.dtype.kind != "f" or not (array.min() >= -1e-3 and array.max() <= 1 + 1e-3):
+        raise ValueError(
+            f"{name} must be uint8 or float in [0, 1], "
+            f"got {array.dtype} from {array.min():g} to {array.max():g}"
+        )
+    return array.astype(np.float32)
+
+
+def as_pictures(name: str, value: ArrayLike, count: int | None = None) -> NDArray:
+    """Pictures ``[N, S, S]`` (or ``[N, 1, S, S]``) as float ``[N, S, S]``; N may be asked for.
+
+    Where one is asked for, ``[S, S]`` will do.
+    """
+    array = as_shades(name, value)
+    if array.ndim == 2 and count == 1:
+        array = array[None]
+    if array.ndim == 4 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 3:
+        raise ValueError(f"{name} must be [N, S, S] or [N, 1, S, S], got shape {array.shape}")
+    if count is not None and len(array) != count:
+        raise ValueError(f"{name} has {len(array)} pictures where {count} are needed")
+    return array
+
+
+def as_picture_rows(name: str, value: ArrayLike, columns: int) -> NDArray:
+    """``[R, N, S, S]`` from that, or from one row as ``[N, S, S]`` or ``[N, 1, S, S]``."""
+    array = as_shades(name, value)
+    if array.ndim == 4 and array.shape[:2] == (columns, 1):
+        array = array[:, 0]
+    array = array[None] if array.ndim == 3 else array
+    if array.ndim != 4 or array.shape[1] != columns:
+        raise ValueError(
+            f"{name} must be [N, S, S] or [R, N, S, S] with N = {columns} as titles, "
+            f"got shape {np.shape(value)}"
+        )
+    return array
+
+
+def as_cell_pictures(
+    pictures: Sequence[Sequence[ArrayLike | None]] | ArrayLike, image_size: int | None
+) -> dict[tuple[int, int], NDArray]:
+    """The 55 pictures by ``(digit, addend)``, all of one size."""
+    try:
+        table = [list(row) for row in pictures]
+    except TypeError:
+        table = []
+    if [len(row) for row in table] != [10] * 10:
+        raise ValueError("pictures must be 10 x 10, as pictures[digit][addend]")
+    cells = {}
+    for digit, addend in np.argwhere(VALID):
+        name = f"pictures[{digit}][{addend}]"
+        cells[digit, addend] = shades = as_shades(name, table[digit][addend])
+        image_size = image_size or shades.shape[-1]
+        if shades.shape != (image_size, image_size):
+            raise ValueError(f"{name} must be [{image_size}, {image_size}], got {shades.shape}")
+    return cells
+
+
+def as_cells(name: str, value: ArrayLike) -> NDArray:
+    """Fractions ``[10, 10]`` in the 55 cells, NaN elsewhere."""
+    array = as_numbers(name, value, (10, 10), nan=True)
+    if not (np.abs(array[VALID] - 0.5) <= 0.5 + 1e-9).all():  # a NaN fails as well
+        raise ValueError(f"{name} must be in [0, 1] where digit + addend <= 9")
+    return np.where(VALID, array.clip(0, 1), np.nan)  # an interval's end may miss 1 by rounding
+
+
+def as_run(name: str, run: Mapping[str, ArrayLike], low: float) -> dict[str, NDArray]:
+    """The three equally long lists of a run, what was measured not below ``low``."""
+    missing = {"epoch", "train", "validation"} - set(run)
+    if missing:
+        raise ValueError(f"{name} lacks {', '.join(sorted(missing))}")
+    lines = {"epoch": as_numbers(f"{name}['epoch']", run["epoch"])}
+    for key in ("train", "validation"):
+        lines[key] = as_numbers(f"{name}[{key!r}]", run[key], (lines["epoch"].size,), low=low)
+    return lines
+
+
+def as_rows(
+    name: str, rows: Mapping[str, ArrayLike] | None, kinds: Iterable[str], shape: tuple[int, ...]
+) -> dict[str, NDArray]:
+    """For each of ``kinds`` its row of numbers, of that shape: NaN where there is none."""
+    rows, found = rows or {}, {kind: np.full(shape, np.nan) for kind in kinds}
+    for kind, row in rows.items():
+        if kind not in found:
+            raise ValueError(f"{name} names {kind!r}, which values does not hold")
+        found[kind] = as_numbers(f"{name}[{kind!r}]", row, shape, nan=True)
+    return found
+
+
+def as_strings(name: str, texts: Sequence[str] | None, count: int | None = None) -> list[str]:
+    """A list of strings, as many as asked for; none from None."""
+    if texts is None:
+        return []
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{name} must be a list of strings")
+    if count is not None and len(texts) != count:
+        raise ValueError(f"{name} has {len(texts)} strings where {count} are needed")
+    return list(texts)
+
+
+def as_string_rows(
+    name: str, table: Sequence[str] | Sequence[Sequence[str]] | None, rows: int, columns: int
+) -> list[list[str]]:
+    """Rows of strings, from that or from one row; none from None."""
+    if table is None:
+        return []
+    table = [table] if all(isinstance(text, str) for text in table) else table
+    if len(table) != rows:
+        raise ValueError(f"{name} has {len(table)} rows where {rows} are needed")
+    return [as_strings(name, row, columns) for row in table]
