@@ -1,4 +1,4 @@
-"""Fixtures and hooks shared by all tests."""
+"""Fixtures shared by all tests."""
 
 import pytest
 
@@ -15,10 +15,3 @@ def mnist_train() -> Digits:
 def mnist_test() -> Digits:
     """The 10,000 test digits, 28x28."""
     return load_digits("MNIST", "test")
-
-
-def pytest_collectstart(collector: pytest.Collector) -> None:
-    """Leave out of nbval's comparisons what differs between machines and hosts."""
-    if hasattr(collector, "skip_compare"):
-        intrinsic = "application/vnd.google.colaboratory.intrinsic+json"
-        collector.skip_compare += ("stderr", intrinsic)

@@ -1,0 +1,59 @@
+# Two commands do everything, set-up included: `make run` and `make test`. `make help` lists the rest.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/learn2add-installed
+# The first of these that is Python 3.11 or newer; or say `make run PYTHON=/path/to/python`.
+PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11 python,\
+	$(shell $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+ifdef CI
+export PIP_PROGRESS_BAR := off
+endif
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup run test test-fast notebooks clean
+
+help: ## this list
+	@echo "make TARGET, where TARGET is one of"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+	@echo
+	@echo "Variables: LEARN2ADD_BUDGET (quick, reference, smoke), LEARN2ADD_DATA (folder with the"
+	@echo "digits, if you have them), PYTHON (3.11 or newer). Example: make run LEARN2ADD_BUDGET=smoke"
+
+setup: $(STAMP) ## virtual environment and dependencies, once (the others do it too)
+
+# torch and torchvision come out of one resolution, so they fit each other.
+$(STAMP): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python" >&2; exit 1; }
+	@echo "Setting up $(VENV); this is done once."
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || \
+		{ echo "No virtual environment; on Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install -e ".[dev]"
+	@touch $@
+
+# Everything is trained afresh under build/; the reference runs alone are those kept in runs/.
+run: export LEARN2ADD_RUNS := $(if $(filter reference,$(LEARN2ADD_BUDGET)),,$(CURDIR)/build/runs)
+run: $(STAMP) ## execute all notebooks into build/, then print the main figures
+	@$(BIN)/python -m learn2add data
+	@$(BIN)/python tools/run_notebooks.py
+	@$(BIN)/python tools/main_figures.py
+
+test: $(STAMP) ## all checks: style, notebooks (in seconds of training each), tests
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@status=0; rm -rf build/nbval; \
+	LEARN2ADD_BUDGET=smoke LEARN2ADD_RUNS=build/nbval $(BIN)/python -m pytest \
+		--nbval-lax --nbval-current-env -p no:python notebooks || status=1; \
+	$(BIN)/python -m pytest || status=1; exit $$status
+
+test-fast: $(STAMP) ## the tests that take seconds
+	@$(BIN)/python -m pytest -m "not slow"
+
+notebooks: $(STAMP) ## execute all notebooks in place, to be kept in git
+	@$(BIN)/python tools/run_notebooks.py --in-place
+
+clean: ## delete build/ and caches; virtual environment and runs stay
+	rm -rf build dist .pytest_cache .ruff_cache .hypothesis
+	find learn2add tests tools notebooks -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,286 @@
+"""The command line, a thin face over the package: ``learn2add``, or ``python -m learn2add``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from learn2add.options import DEFAULT_RUN, make_parser
+
+# torch takes seconds to import, so commands import what they need when they run.
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from learn2add.configs import RunConfig
+    from learn2add.runs import Run
+
+ENLARGED = 8
+"""Pixels of the written PNG per pixel of the picture, along each side."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; status 0 if it worked, 2 if it could not, 130 if interrupted."""
+    arguments = make_parser().parse_args(argv)
+    try:
+        COMMANDS[arguments.command](arguments)
+    except KeyboardInterrupt:
+        print("learn2add: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
+        message = " ".join(str(error).split()) or type(error).__name__
+        print(f"learn2add: error: {message}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run_data(arguments: argparse.Namespace) -> None:
+    """``learn2add data``."""
+    import os
+
+    from learn2add.data import cache_folder, load_digits
+
+    for split in ("train", "validation", "test"):
+        digits = load_digits(arguments.dataset, split)
+        size = digits.image_size
+        print(f"{digits.dataset} {split}: {len(digits):,} pictures, {size} x {size}, verified")
+    for folder in (os.environ.get("LEARN2ADD_DATA"), cache_folder()):
+        if folder:
+            home = Path(folder) / arguments.dataset
+            files = [*home.rglob("*-ubyte"), *home.rglob("*-ubyte.gz")]
+            for place in sorted({file.parent for file in files}):
+                print(f"in {place}")
+
+
+def run_train(arguments: argparse.Namespace) -> None:
+    """``learn2add train``."""
+    from learn2add import recipes, runs
+
+    config, name, budget = recipe(arguments)
+    folder = arguments.folder or recipes.run_folder(arguments.part, name, budget)
+    if (folder / "result.json").exists():
+        print(f"{folder} is complete already; loading it")
+    else:
+        print(f"budget {budget}: {recipes.MEANING[budget]}\nrun {folder}", flush=True)
+    run = runs.load_or_train(config, folder)
+    best = run.history[run.result["best_epoch"] - 1]
+    print(f"\nbest epoch {best['epoch']} of {len(run.history)} (chosen on validation loss)")
+    print(f"{'':10}{'train':>10}{'validation':>12}")
+    for measure in ("loss", "rmse", "sum_rmse"):
+        if f"{measure}/train" in best:
+            train, validation = best[f"{measure}/train"], best[f"{measure}/validation"]
+            print(f"{measure:10}{train:10.4f}{validation:12.4f}")
+    print(f"trained in {run.result['seconds']:.0f} s ({run.result['device']})")
+    print(f"folder {run.folder}\nnext: learn2add evaluate {run.folder}")
+
+
+def recipe(arguments: argparse.Namespace) -> tuple["RunConfig", str, str]:
+    """The configuration that ``train`` is asked for, the name of its folder, and the budget.
+
+    The name tells what differs from the part's recipe.
+    """
+    import dataclasses
+
+    from learn2add import configs, recipes
+
+    budget = arguments.budget or recipes.budget()
+    make = {"part2": recipes.part2, "part3": recipes.part3}[arguments.part]
+    base = make(budget=budget)
+
+    def given(kind: type) -> dict[str, Any]:
+        values = {f.name: getattr(arguments, f.name, None) for f in dataclasses.fields(kind)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    changes = given(configs.Stage)
+    if changes.get("steps") == 0:
+        changes["steps"] = None
+    stages = (*base.stages[:-1], dataclasses.replace(base.stages[-1], **changes))
+    config = dataclasses.replace(base, stages=stages, **given(configs.RunConfig))
+    name, stage = config.decoder, config.stages[-1]
+    base = dataclasses.replace(base, decoder=config.decoder)
+    if arguments.part == "part2":
+        name += f"-{stage.loss}-code{config.code_size}"
+        base = recipes.part2(config.decoder, stage.loss, config.code_size, budget=budget)
+    was = base.flat()
+    differing = {field: value for field, value in config.flat().items() if value != was[field]}
+    name += "".join(f"-{field.split('.')[-1]}-{value}" for field, value in differing.items())
+    return config, name, budget
+
+
+def run_evaluate(arguments: argparse.Namespace) -> None:
+    """``learn2add evaluate``."""
+    import json
+
+    from learn2add.checkpoints import write_atomically
+    from learn2add.evaluation import evaluate
+    from learn2add.hardware import default_device
+
+    run = find_run(arguments.run)
+    found = evaluate(run, arguments.split, default_device())
+    print(report(run, found))
+    if arguments.json:
+        write_atomically(arguments.json, json.dumps(found, indent=2, allow_nan=False) + "\n")
+
+
+def find_run(name: str) -> "Run":
+    """The run in a folder, or one kept with the project under that name.
+
+    Raises:
+        ValueError: There is none; the complete ones are listed.
+    """
+    from learn2add.runs import kept_run, load_run, runs_root
+
+    for folder in (Path(name), runs_root() / name):
+        if (folder / "config.json").exists():
+            return load_run(folder)
+    if run := kept_run(name):
+        return run
+    root = runs_root()
+    names = sorted(str(file.parent.relative_to(root)) for file in root.rglob("result.json"))
+    known = ", ".join(names) or f"none; `learn2add train {name.split('/')[0]}` makes one"
+    raise ValueError(f"RUN is {name!r}: no such folder and no such run (under {root}: {known})")
+
+
+def report(run: "Run", found: dict[str, Any]) -> str:
+    """Lay the figures of :func:`learn2add.evaluation.evaluate` out for reading."""
+    config = run.config
+    size = config.image_size
+    lines = [
+        f"{run.folder}: {config.model}, {config.decoder}, code {config.code_size}, "
+        f"{config.dataset} {size} x {size}, {found['split']} digits",
+        "",
+        f"{'RMSE of reconstruction':34}{found['rmse']:8.4f}    grey levels, 0 to 1",
+    ]
+
+    def share(title: str, key: str) -> None:
+        low, high = (100 * end for end in found[f"{key}_interval"])
+        lines.append(f"{title:34}{100 * found[key]:8.2f} %  {low:.2f} to {high:.2f} %")
+
+    if "cells_mean" in found:
+        digit, addend = found["cells_worst_cell"]
+        lines += ["", f"{'Right sums, as the judge reads':46}95 % interval"]
+        share("  mean over the 55 cells", "cells_mean")
+        share("  mean over all pairs", "pairs_mean")
+        share(f"  worst cell, {digit} + {addend}", "cells_worst")
+        lines += ["", f"{'MSE of the sum picture':34}{found['sum_mse']:8.4f}    beside its floors:"]
+        for key, title, meaning in (
+            (
+                "floor_class_mean",
+                "class mean",
+                "the right digit's blurred mean: the best there is",
+            ),
+            ("floor_one_mean", "one mean", "one picture for every sum: knows nothing"),
+            ("real_digit", "real digit", "another, real picture of the right digit"),
+        ):
+            lines.append(f"{'  ' + title:34}{found[key]:8.4f}    {meaning}")
+    if "judge_accuracy" in found:
+        accuracy = 100 * found["judge_accuracy"]
+        lines += ["", f"{'Judge on the real digits':34}{accuracy:8.2f} %"]
+    return "\n".join(lines)
+
+
+def run_add(arguments: argparse.Namespace) -> None:
+    """``learn2add add``."""
+    from learn2add.checkpoints import write_atomically
+    from learn2add.data import as_float
+    from learn2add.evaluation import add
+    from learn2add.judge import load_judge
+    from learn2add.photo import read_digit
+
+    if arguments.output.suffix.lower() != ".png":
+        raise ValueError(f"the output must end in .png, not {arguments.output.name!r}")
+    run = adding_run(arguments.run)
+    digit = read_digit(arguments.image, run.config.image_size)[None]
+    x, judge = as_float(digit), load_judge()
+    y_hat = add(run.model("cpu").inference(), digit, arguments.addend)
+    read = judge.read(x)[0]
+    total = int(read.argmax()) + arguments.addend
+    print(f"input: the judge reads {readings(read)}")
+    print(f"sum:   the judge reads {readings(judge.read(y_hat)[0])}")
+    if not 0 <= total <= 9:
+        print(f"{total:g} is not the sum of any pair the network was trained on (0 to 9)")
+    write_atomically(arguments.output, png([x, y_hat] if arguments.show_input else [y_hat]))
+    print(f"wrote {arguments.output}")
+
+
+def adding_run(name: str | None) -> "Run":
+    """The run that ``add`` draws with.
+
+    Raises:
+        ValueError: It is no addition model, or none is named and none came with the project.
+    """
+    from learn2add.runs import kept_run
+
+    run = kept_run(DEFAULT_RUN) if name is None else find_run(name)
+    if run is None:
+        raise ValueError(
+            "no trained addition model came with this copy; train one with `learn2add train part3` "
+            "and name its folder with --run"
+        )
+    if run.config.model != "addition":
+        raise ValueError(f"{run.folder} is an {run.config.model} without adder; name another run")
+    return run
+
+
+def readings(probabilities: "Tensor") -> str:
+    """What the judge reads, likeliest first, down to 1 %: ``9 (97.2 %), 4 (2.1 %)``."""
+    ranked = probabilities.sort(descending=True)
+    pairs = zip(ranked.indices.tolist(), ranked.values.tolist(), strict=True)
+    shown = [f"{digit} ({100 * p:.1f} %)" for digit, p in pairs if p >= 0.01]
+    return ", ".join(shown[:3])
+
+
+def png(pictures: list["Tensor"]) -> bytes:
+    """Pictures float ``[1, 1, S, S]`` in [0, 1], side by side and enlarged, as a grey PNG."""
+    import cv2
+    import numpy as np
+
+    row = np.concatenate([picture[0, 0].numpy() for picture in pictures], axis=1)
+    large = np.rint(255 * row).astype(np.uint8).repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1)
+    return cv2.imencode(".png", large)[1].tobytes()
+
+
+def run_judge(arguments: argparse.Namespace) -> None:
+    """``learn2add judge``."""
+    from learn2add.hardware import default_device
+    from learn2add.judge import WEIGHTS
+    from learn2add.judge_training import EPOCHS, rebuild_judge
+
+    epochs = EPOCHS if arguments.epochs is None else arguments.epochs
+    path, device = arguments.output or WEIGHTS, default_device()
+    card = rebuild_judge(path, seed=arguments.seed, epochs=epochs, device=device)
+    for size, findings in card["test"].items():
+        surest = min(findings["class_means"])
+        print(
+            f"{size} x {size}: {100 * findings['accuracy']:.2f} % of the test digits read rightly; "
+            f"class means with a confidence of {surest:.2f} or more"
+        )
+    print(f"wrote {path}")
+
+
+def run_benchmark(arguments: argparse.Namespace) -> None:
+    """``learn2add benchmark``."""
+    from learn2add.benchmark import compare, flops_per_image, table
+
+    speeds = compare(
+        batch_size=arguments.batch_size,
+        steps=arguments.steps,
+        repeats=arguments.repeats,
+        epochs=arguments.quality,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    flops = flops_per_image(min(arguments.batch_size, 1000))
+    print(table(speeds, flops, arguments.batch_size, arguments.quality))
+
+
+COMMANDS = {
+    "data": run_data,
+    "train": run_train,
+    "evaluate": run_evaluate,
+    "add": run_add,
+    "judge": run_judge,
+    "benchmark": run_benchmark,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

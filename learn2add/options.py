@@ -1,0 +1,161 @@
+"""What the command line understands. Imports nothing heavy, so that ``--help`` is quick."""
+
+import argparse
+from pathlib import Path
+from typing import Any, NoReturn
+
+import learn2add
+
+DATASETS = ("MNIST", "FashionMNIST")
+DECODERS = ("conv_transpose", "conv_upsample", "interpolation")
+BUDGETS = ("reference", "quick", "smoke")
+DEFAULT_RUN = "part3/quick"
+
+EXAMPLES = """\
+examples:
+  learn2add data                              find or fetch the digits
+  learn2add train part2                       an autoencoder, in about a minute
+  learn2add train part3                       a network that adds, in minutes
+  learn2add evaluate part3/quick              how good is it?
+  learn2add add seven.png 2 -o nine.png       7 + 2, as a picture
+Each command explains itself: learn2add train --help
+"""
+TRAIN_EXAMPLES = """\
+examples:
+  learn2add train part2 --loss bce --code-size 7
+  learn2add train part2 --budget reference      the assignment's 100 epochs
+  learn2add train part2 --epochs 12 --steps 0 --schedule one_cycle --learning-rate 0.003
+  learn2add train part3 --seed 1 --folder my_runs/adder
+
+A training that was stopped goes on where it was when the same command is given again; one that is
+complete is loaded. TensorBoard shows the curves: tensorboard --logdir FOLDER
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a mistake in one line, as the commands do."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Print the mistake and leave with status 2."""
+        self.exit(2, f"learn2add: error: {message} (see {self.prog} --help)\n")
+
+
+def make_parser() -> Parser:
+    """The parser of all commands; the chosen command's name is left in ``command``."""
+    parser = Parser(
+        prog="learn2add",
+        description="Networks that add a number to the picture of a digit.",
+        epilog=EXAMPLES,
+    )
+    parser.add_argument("--version", action="version", version=learn2add.__version__)
+    commands = parser.add_subparsers(
+        title="commands", dest="command", metavar="COMMAND", required=True
+    )
+    data = commands.add_parser(
+        "data",
+        help="find, or fetch, and verify the digits",
+        description="Find the digits (in the folder LEARN2ADD_DATA, then in the cache) or fetch\n"
+        "them; verify them against the official checksums; say where they are.",
+    )
+    data.add_argument("--dataset", choices=DATASETS, default="MNIST", help="default: MNIST")
+    _train(commands)
+    _evaluate(commands)
+    _add(commands)
+    _judge(commands)
+    _benchmark(commands)
+    return parser
+
+
+def _train(commands: Any) -> None:
+    train = commands.add_parser(
+        "train",
+        help="train an autoencoder (part2) or the addition model (part3)",
+        description="Train by the recipe of a part and a budget. An option left out is as the\n"
+        "recipe has it.",
+        epilog=TRAIN_EXAMPLES,
+    )
+    add = train.add_argument
+    add("part", choices=("part2", "part3"), help="part2: reconstruct; part3: add")
+    add("--budget", choices=BUDGETS, help="which recipe; default: LEARN2ADD_BUDGET, else quick")
+    add("--folder", type=Path, help="where to put the run; default: a name under runs/")
+    add("--decoder", choices=DECODERS, help="default: conv_transpose")
+    add("--code-size", type=int, metavar="N", help="numbers in the code, 1 to 128")
+    add("--image-size", type=int, metavar="N", help="side of the pictures: 28, 32 or 64")
+    add("--seed", type=int, metavar="N", help="decides initial weights and order of the data")
+    add("--precision", choices=("float32", "bfloat16"), help="default: the faster one here")
+    add = train.add_argument_group("training (where it has several stages: the last)").add_argument
+    add("--loss", choices=("l2", "bce"), help="picture loss")
+    add("--epochs", type=int, metavar="N", help="how often figures and a checkpoint are taken")
+    add("--steps", type=int, metavar="N", help="optimiser steps per epoch; 0: one pass over all")
+    add("--batch-size", type=int, metavar="N", help="pictures, or pairs, per step")
+    add("--learning-rate", type=float, metavar="X", help="Adam's; under one_cycle its peak")
+    add("--schedule", choices=("constant", "one_cycle"), help="of the learning rate")
+    add("--patience", type=int, metavar="N", help="stop after N epochs without a better one")
+
+
+def _evaluate(commands: Any) -> None:
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="measure a trained run on the test digits",
+        description="Measure a run: reconstruction error; how often the judge, an independent\n"
+        "classifier, reads the right sum; the squared error beside its floors.",
+    )
+    evaluate.add_argument("run", metavar="RUN", help=f"its folder, or its name: {DEFAULT_RUN}")
+    evaluate.add_argument(
+        "--split", choices=("test", "validation"), default="test", help="default: test"
+    )
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+
+
+def _add(commands: Any) -> None:
+    add = commands.add_parser(
+        "add",
+        help="add a number to your own picture of a digit",
+        description="Read the picture of one handwritten digit (any size, dark on light or light\n"
+        "on dark), add a number, and draw the picture of the sum.",
+        epilog="example:\n  learn2add add seven.png 2 -o nine.png --show-input",
+    )
+    add.add_argument("image", metavar="IMAGE", help="PNG or JPEG of one digit")
+    add.add_argument("addend", metavar="ADDEND", type=float, help="number to add: 2, or 1.5")
+    add.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="OUT.png", help="write the sum here"
+    )
+    add.add_argument(
+        "--run", metavar="RUN", help=f"folder or name of a run; default: {DEFAULT_RUN}"
+    )
+    add.add_argument("--show-input", action="store_true", help="input and sum side by side")
+
+
+def _judge(commands: Any) -> None:
+    judge = commands.add_parser(
+        "judge",
+        help="train the judge anew",
+        description="Train the judge and replace its weights in the package: about 5 minutes.",
+    )
+    judge.add_argument("--seed", type=int, default=0, help="default: 0, as for the kept weights")
+    judge.add_argument("--epochs", type=int, help="default: as for the kept weights")
+    judge.add_argument("-o", "--output", type=Path, metavar="FILE.safetensors", help="write here")
+
+
+def _benchmark(commands: Any) -> None:
+    benchmark = commands.add_parser(
+        "benchmark",
+        help="compare training speed with the usual loop",
+        description="Train one network in the loop that coursework usually has and in this\n"
+        "project's, in turns, and compare: about a minute.",
+    )
+    benchmark.add_argument("--batch-size", type=int, default=128, help="default: 128")
+    benchmark.add_argument("--repeats", type=int, default=7, help="turns of each; default: 7")
+    benchmark.add_argument("--steps", type=int, default=30, help="steps per turn; default: 30")
+    benchmark.add_argument(
+        "--quality",
+        type=int,
+        nargs="?",
+        const=2,
+        default=0,
+        metavar="EPOCHS",
+        help="also train each for whole epochs (2) and compare the error; takes minutes",
+    )

@@ -1,0 +1,179 @@
+"""What is delivered: the package, the set-up, and the tool that executes notebooks."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+MODULES = {"opencv-python-headless": "cv2"}  # where a package's module has another name
+
+
+def imported(folder: Path) -> set[str]:
+    """Top-level modules that the Python files of a folder import, however deep in the code."""
+    found = set()
+    for file in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                found.add(node.module.split(".")[0])
+    return found - set(sys.stdlib_module_names) - {"learn2add"}
+
+
+def test_dependencies_are_what_the_package_imports() -> None:
+    names = [re.match(r"[\w-]+", line).group() for line in PROJECT["dependencies"]]
+    declared = {MODULES.get(name, name) for name in names}
+    indirectly = {"tensorboard"}  # through torch.utils.tensorboard
+    assert imported(ROOT / "learn2add") == declared - indirectly
+
+
+def test_conda_users_get_the_same_list() -> None:
+    lines = (ROOT / "environment.yml").read_text().splitlines()
+    listed = [line.strip()[2:] for line in lines if line.strip().startswith("- ")]
+    assert listed == [
+        "conda-forge",
+        f"python{PROJECT['requires-python']}",
+        "pip",
+        "pip:",
+        "-e .[dev]",
+    ]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_wheel_holds_code_weights_and_kept_runs_alone(wheel: Path) -> None:
+    files = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    package = ROOT / "learn2add"
+    sources = {f"learn2add/{file.relative_to(package)}" for file in package.rglob("*.py")}
+    weights = {"learn2add/weights/judge.safetensors", "learn2add/weights/judge.json"}
+    kept = {name for name in files if name.startswith("learn2add/kept_runs/")}
+    assert files - kept == sources | weights
+    assert "learn2add/kept_runs/part3/quick/weights.safetensors" in kept
+    assert not [name for name in kept if name.endswith(("last.safetensors", ".lock"))]
+
+
+def test_installed_wheel_brings_its_own_run_and_judge(wheel: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    code = "import learn2add.judge, learn2add.runs as r\nlearn2add.judge.load_judge()\n"
+    code += "print(learn2add.__file__)\nrun = r.kept_run('part3/quick')\nprint(run.folder)\n"
+    code += "run.model('cpu')\nprint(r.runs_root())"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(site), "LEARN2ADD_RUNS": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    package, run, root = map(Path, done.stdout.splitlines())
+    assert package == site / "learn2add" / "__init__.py"
+    assert run == site / "learn2add" / "kept_runs" / "part3" / "quick"
+    assert root == tmp_path / "runs"
+
+
+def make(*words: object) -> subprocess.CompletedProcess[str]:
+    if shutil.which("make") is None:
+        pytest.skip("there is no make here")
+    command = ["make", *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("target", ["run", "test", "notebooks"])
+def test_set_up_is_done_once_and_again_when_the_dependencies_change(
+    target: str, tmp_path: Path
+) -> None:
+    venv = tmp_path / "venv"
+    plan = ("-n", target, f"VENV={venv}")
+    assert "pip install" in make(*plan).stdout
+    venv.mkdir()
+    stamp = venv / "learn2add-installed"
+    stamp.touch()
+    assert "pip install" not in make(*plan).stdout
+    os.utime(stamp, (0, 0))  # older than pyproject.toml
+    assert "pip install" in make(*plan).stdout
+
+
+def test_set_up_refuses_an_old_python(tmp_path: Path) -> None:
+    done = make("setup", f"VENV={tmp_path / 'venv'}", "PYTHON=")
+    assert done.returncode != 0
+    assert "Python 3.11 or newer is needed" in done.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+def test_make_help_lists_the_two_commands() -> None:
+    listed = make("help").stdout
+    assert re.search(r"^  run +\w", listed, re.M)
+    assert re.search(r"^  test +\w", listed, re.M)
+
+
+def notebook(path: Path, *sources: str) -> Path:
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(s) for s in sources])
+    made.metadata["kernelspec"] = {"name": "elsewhere", "display_name": "Another"}
+    made.metadata["widgets"] = {"state": {}}
+    nbformat.write(made, path)
+    return path
+
+
+def run_notebooks(*words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "tools" / "run_notebooks.py"), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+DRAWING = """
+import sys
+from pathlib import Path
+import matplotlib.pyplot as plt
+from tqdm.auto import tqdm
+for _ in tqdm(range(3)):
+    pass
+print("kept", file=sys.stderr)
+plt.plot([1, 2]);
+"""
+
+
+def test_notebooks_are_executed_by_this_python_and_tidied(tmp_path: Path) -> None:
+    source = notebook(tmp_path / "05_any.ipynb", "import sys; sys.executable", DRAWING)
+    before = source.read_bytes()
+    done = run_notebooks(source, "--out", tmp_path / "build")
+    assert done.returncode == 0, done.stderr
+    assert source.read_bytes() == before
+    executed = nbformat.read(tmp_path / "build/notebooks/05_any.ipynb", as_version=4)
+    first, second = executed.cells
+    assert [first.execution_count, second.execution_count] == [1, 2]
+    assert first.outputs[0].data["text/plain"] == repr(sys.executable)
+    assert [o.text for o in second.outputs if o.output_type == "stream"] == ["kept"]
+    assert executed.metadata["kernelspec"]["name"] == "python3"
+    assert set(executed.metadata) == {"kernelspec", "language_info"}
+    assert first.metadata == second.metadata == {}
+    picture = (tmp_path / "build/pictures/05_any-01.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+
+
+def test_a_failing_notebook_stops_the_run_and_spares_its_source(tmp_path: Path) -> None:
+    source = notebook(tmp_path / "06_bad.ipynb", "1 + 1", "{}['no such key']")
+    later = notebook(tmp_path / "07_later.ipynb", "1 + 1")
+    before = source.read_bytes(), later.read_bytes()
+    done = run_notebooks("--in-place", source, later)
+    assert done.returncode == 1
+    assert "no such key" in done.stderr
+    assert "06_bad failed" in done.stderr
+    assert (source.read_bytes(), later.read_bytes()) == before

@@ -1,0 +1,79 @@
+"""Print the main figures of the runs that the notebooks have trained: how ``make run`` ends."""
+
+import sys
+from pathlib import Path
+
+from learn2add import load_digits, recipes
+from learn2add.evaluation import evaluate, reconstruction_rmse
+from learn2add.hardware import default_device, default_precision, describe, matmul_rate
+from learn2add.runs import Run, load_run
+
+
+def runs_of(part: str, budget: str) -> dict[str, Run]:
+    """The complete runs of a part, by name."""
+    folder = recipes.run_folder(part, "any", budget).parent
+    return {
+        file.parent.name: load_run(file.parent) for file in sorted(folder.glob("*/result.json"))
+    }
+
+
+def part2(runs: dict[str, Run]) -> list[str]:
+    """Test RMSE of each run, laid out by decoder, code size and loss."""
+    test, device = load_digits("MNIST", "test"), default_device()
+    found: dict[tuple[str, str], str] = {}
+    for run in runs.values():
+        config = run.config
+        column = f"code {config.code_size} {config.stages[-1].loss.upper()}"
+        digits = test.resized(config.image_size).to(device)
+        error = f"{reconstruction_rmse(run.model(device), digits):.4f}"
+        before = found.get((config.decoder, column))
+        found[config.decoder, column] = f"{before}, {error}" if before else error
+    columns = sorted({column for _, column in found}, key=lambda c: (int(c.split()[1]), c[-2:]))
+    lines = [f"{'decoder':16}" + "".join(f"{column:>14}" for column in columns)]
+    for decoder in dict.fromkeys(decoder for decoder, _ in found):
+        cells = (found.get((decoder, column), "") for column in columns)
+        lines.append(f"{decoder:16}" + "".join(f"{cell:>14}" for cell in cells))
+    return lines
+
+
+def part3(runs: dict[str, Run]) -> list[str]:
+    """Right sums and errors of each run on the test digits."""
+    lines = [f"{'run':24}{'mean of 55 cells':>18}{'worst cell':>18}{'RMSE':>9}{'sum MSE':>9}"]
+    for name, run in runs.items():
+        found = evaluate(run, device=default_device())
+        digit, addend = found["cells_worst_cell"]
+        mean = f"{100 * found['cells_mean']:.2f} %"
+        worst = f"{100 * found['cells_worst']:.2f} % ({digit} + {addend})"
+        lines.append(
+            f"{name:24}{mean:>18}{worst:>18}{found['rmse']:9.4f}{found['sum_mse']:9.4f}"
+            f"   (floors {found['floor_class_mean']:.4f}, {found['floor_one_mean']:.4f})"
+        )
+    return lines
+
+
+def main() -> None:
+    """Print the table."""
+    budget, machine = recipes.budget(), describe()
+    lines = [f"Main figures, budget {budget}: {recipes.MEANING[budget]}"]
+    for part, title, layout in (
+        ("part2", "Part II: RMSE of reconstruction, test digits, grey levels 0 to 1", part2),
+        ("part3", "Part III: right sums as the judge reads them, test digits", part3),
+    ):
+        if runs := runs_of(part, budget):
+            seconds = sum(run.result["seconds"] for run in runs.values())
+            lines += ["", f"{title} ({len(runs)} trained in {seconds:.0f} s)", *layout(runs)]
+    precision = default_precision(default_device())
+    lines += [
+        "",
+        f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}, matrix "
+        f"product {matmul_rate(precision):,.0f} GFLOP/s in {precision}",
+    ]
+    for folder, what in (("notebooks", "executed notebooks"), ("pictures", "their pictures")):
+        if (Path("build") / folder).is_dir():
+            lines.append(f"{what}: build/{folder}/")
+    rule = "=" * max(map(len, lines))
+    print(rule, *lines, rule, sep="\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

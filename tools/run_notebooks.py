@@ -1,0 +1,197 @@
+"""Execute notebooks from top to bottom, each in a fresh kernel of this Python, and show progress.
+
+Used by ``make run`` (results into build/) and ``make notebooks`` (``--in-place``, to be kept in
+git). What would differ from one execution to the next for no reason is left out of the result:
+times, progress bars, widget states.
+"""
+
+import argparse
+import asyncio
+import base64
+import os
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from ipykernel.kernelspec import RESOURCES, get_kernel_dict
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbformat import NotebookNode
+from tqdm import tqdm
+
+from learn2add.checkpoints import write_atomically
+
+ROOT = Path(__file__).parents[1]
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+# Bars as text: they can be shown here, and leave no widget without its state behind.
+STARTUP = "import tqdm.auto, tqdm.std\ntqdm.auto.tqdm = tqdm.std.tqdm\ndel tqdm\n"
+BAR = re.compile(r"\d%\|.*\|")
+
+
+class ThisPythonSpec(KernelSpecManager):
+    """Knows one kernel, this Python, whatever kernels the user has installed."""
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        """The kernel of the running interpreter, for every name."""
+        return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict())
+
+
+class ThisPython(AsyncKernelManager):
+    """Starts kernels of this Python."""
+
+    def _kernel_spec_manager_default(self) -> KernelSpecManager:
+        return ThisPythonSpec()
+
+
+class Client(NotebookClient):
+    """Executes a notebook and shows on a bar where it is."""
+
+    def __init__(self, notebook: NotebookNode, folder: Path, bar: tqdm) -> None:
+        super().__init__(
+            notebook,
+            timeout=None,
+            kernel_name="python3",
+            kernel_manager_class=ThisPython,
+            resources={"metadata": {"path": str(folder)}},
+            store_widget_state=False,
+            record_timing=False,
+        )
+        self.bar = bar
+        self.on_cell_start = self.show_cell
+
+    def show_cell(self, cell: NotebookNode, cell_index: int) -> None:
+        """Move the bar to a cell."""
+        self.bar.n = cell_index
+        if cell.cell_type == "code":
+            self.bar.set_postfix_str(cell.source.split("\n")[0][:40], refresh=sys.stderr.isatty())
+
+    def process_message(self, msg: dict[str, Any], cell: NotebookNode, cell_index: int) -> Any:
+        """Let a bar within the notebook (a training) shine through."""
+        if msg["msg_type"] == "stream" and msg["content"]["name"] == "stderr":
+            line = re.split(r"[\r\n]", msg["content"]["text"].strip())[-1]
+            if BAR.search(line):
+                self.bar.set_postfix_str(BAR.sub("%", line).strip(), refresh=False)
+        return super().process_message(msg, cell, cell_index)
+
+
+async def execute(notebook: NotebookNode, folder: Path, name: str) -> None:
+    """Execute a notebook in place, in ``folder``, with a bar over its cells."""
+    seconds = 1 if sys.stderr.isatty() else 30  # a log needs fewer lines than a terminal
+    form = "{desc} {n_fmt}/{total_fmt} cells [{elapsed}{postfix}]"
+    with tqdm(total=len(notebook.cells), desc=name, bar_format=form, miniters=1) as bar:
+
+        async def beat() -> None:
+            while True:
+                await asyncio.sleep(seconds)
+                bar.refresh()
+
+        beating = asyncio.ensure_future(beat())
+        try:
+            await Client(notebook, folder, bar).async_execute()
+            bar.n = bar.total
+            bar.set_postfix_str("done")
+        finally:
+            beating.cancel()
+
+
+def tidy(notebook: NotebookNode) -> None:
+    """Take out what differs between executions for no reason; execution counts stay."""
+    notebook.metadata = NotebookNode(METADATA)
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags")
+        cell.metadata = NotebookNode({"tags": tags} if tags else {})
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in joined(cell.outputs) if not is_progress(output)]
+
+
+def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Join pieces of text that follow one another on the same stream."""
+    found: list[NotebookNode] = []
+    for output in outputs:
+        if found and output.output_type == "stream" and found[-1].get("name") == output.name:
+            found[-1].text += output.text
+        else:
+            found.append(output)
+    return found
+
+
+def is_progress(output: NotebookNode) -> bool:
+    """Whether an output is nothing but a progress bar; lines of bars are taken out of others."""
+    if "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
+        return True
+    if output.output_type != "stream" or not BAR.search(output.text):
+        return False
+    lines = re.split(r"[\r\n]+", output.text)
+    output.text = "\n".join(line for line in lines if not BAR.search(line)).strip("\n")
+    return not output.text.strip()
+
+
+def save_pictures(notebook: NotebookNode, name: str, folder: Path) -> int:
+    """Write each figure of a notebook as ``folder/<name>-<number>.png``; return how many."""
+    outputs = [o for cell in notebook.cells for o in cell.get("outputs", []) if "data" in o]
+    pictures = [o.data["image/png"] for o in outputs if "image/png" in o.data]
+    for old in folder.glob(f"{name}-*.png"):
+        old.unlink()
+    for number, picture in enumerate(pictures, 1):
+        write_atomically(folder / f"{name}-{number:02d}.png", base64.b64decode(picture))
+    return len(pictures)
+
+
+def run(path: Path, target: Path, pictures: Path | None) -> bool:
+    """Execute the notebook at ``path`` and write it to ``target``; say whether it worked.
+
+    One that fails is written too, for a look at it, unless it would replace its own source.
+    """
+    start = time.monotonic()
+    notebook = nbformat.read(path, as_version=4)
+    failure = None
+    try:
+        asyncio.run(execute(notebook, path.parent, path.stem))
+    except (CellExecutionError, DeadKernelError) as error:
+        failure = error
+    tidy(notebook)
+    if failure is None or target != path:
+        write_atomically(target, nbformat.writes(notebook) + "\n")
+    if failure is not None:
+        print(f"{failure}\n{path.stem} failed", file=sys.stderr)
+        return False
+    count = save_pictures(notebook, path.stem, pictures) if pictures else 0
+    minutes, seconds = divmod(round(time.monotonic() - start), 60)
+    print(f"{path.stem}: {minutes}:{seconds:02d} minutes, {count} pictures saved", flush=True)
+    return True
+
+
+def main() -> int:
+    """Run as a script: status 1 if a notebook failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("notebooks", nargs="*", type=Path, help="default: all in notebooks/")
+    parser.add_argument("--in-place", action="store_true", help="replace the notebooks themselves")
+    parser.add_argument("--out", type=Path, default=ROOT / "build", help="default: build/")
+    arguments = parser.parse_args()
+    paths = arguments.notebooks or sorted((ROOT / "notebooks").glob("*.ipynb"))
+    for name in ("LEARN2ADD_DATA", "LEARN2ADD_CACHE", "LEARN2ADD_RUNS"):
+        if folder := os.environ.get(name):  # kernels run in the notebooks' folder
+            os.environ[name] = str(Path(folder).resolve())
+    os.environ.pop("MPLBACKEND", None)  # would keep figures out of the notebooks
+    with tempfile.TemporaryDirectory() as settings:  # instead of the user's own
+        os.environ["IPYTHONDIR"] = settings
+        write_atomically(Path(settings) / "profile_default" / "startup" / "bars.py", STARTUP)
+        for path in map(Path.resolve, paths):
+            target = path if arguments.in_place else arguments.out / "notebooks" / path.name
+            pictures = None if arguments.in_place else arguments.out / "pictures"
+            if not run(path, target, pictures):
+                return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
