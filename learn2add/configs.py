@@ -10,7 +10,7 @@ from learn2add.checks import check_choice, check_finite, check_int
 from learn2add.models import DECODERS, IMAGE_SIZES
 
 TASKS = ("autoencoder", "adder", "addition")
-BALANCES = ("natural", "sums", "cells", "digits")
+BALANCES = ("natural", "sums", "cells", "digits", "mixed")
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,17 @@ class Stage:
         check_choice("loss", self.loss, ("l2", "bce"))
         check_choice("balance", self.balance, BALANCES)
         check_choice("partners", self.partners, ("drawn", "batch"))
-        if self.partners == "batch":
-            if self.task != "addition" or self.steps is None or self.batch_size % 10:
-                raise ValueError(
-                    "partners is 'batch'; allowed for the addition task alone, with steps set and "
-                    f"batch_size a multiple of 10 (task {self.task!r}, steps {self.steps}, "
-                    f"batch_size {self.batch_size})"
-                )
+        if self.partners == "batch" and (
+            self.task != "addition"
+            or self.steps is None
+            or self.batch_size % 10
+            or self.balance == "natural"
+        ):
+            raise ValueError(
+                "partners is 'batch'; allowed for the addition task, with steps set, batch_size a "
+                f"multiple of 10 and a balance other than natural; these are task {self.task!r}, "
+                f"steps {self.steps}, batch_size {self.batch_size}, balance {self.balance!r}"
+            )
 
     def learning_rate_at(self, step: int, steps: int) -> float:
         """Learning rate of step ``step`` (from 0) out of ``steps`` in the whole stage."""

@@ -84,7 +84,9 @@ class AdditionPairs:
       zeros among the targets);
     - ``"sums"``: each sum 0 to 9 equally often, then each of its digits;
     - ``"cells"``: each of the 55 cells equally often;
-    - ``"digits"``: each input digit 0 to 9 equally often, then each of its addends.
+    - ``"digits"``: each input digit 0 to 9 equally often, then each of its addends;
+    - ``"mixed"``: between the last two, as the square root of their ratio, so that a nine, which
+      is input in one cell of 55, is still seen often enough to be told from a four.
 
     Args:
         labels: Integer labels ``[N]``, 0 to 9, each class present.
@@ -114,8 +116,7 @@ class AdditionPairs:
     def _weight(self, digit: int, addend: int) -> float:
         if self.balance == "natural":
             return float(self.cell_counts[digit, addend])
-        cells_alike = {"sums": digit + addend + 1, "digits": 10 - digit, "cells": 1}
-        return 1 / cells_alike[self.balance]
+        return 1 / cells_alike(self.balance, digit, addend)
 
     def draw(self, count: int, generator: torch.Generator) -> Pairs:
         """Draw ``count`` pairs, with replacement; no picture is its own partner.
@@ -157,6 +158,12 @@ class AdditionPairs:
         return Pairs(torch.cat(inputs)[order], addend[order], torch.cat(targets)[order])
 
 
+def cells_alike(balance: str, digit: int, addend: int) -> float:
+    """Number of cells that share one even part of the draws, under each balance but "natural"."""
+    alike = {"sums": digit + addend + 1, "digits": 10 - digit, "cells": 1}
+    return alike[balance] if balance in alike else (10 - digit) ** 0.5
+
+
 class BatchPartners:
     """All pairs inside one batch that holds every digit equally often, for all partners at once.
 
@@ -167,16 +174,30 @@ class BatchPartners:
 
     Args:
         per_class: Pictures of each digit in the batch, 2 or more; they stand in order of digits.
+        balance: How much each cell weighs: "sums", "cells", "digits" or "mixed".
         device: Where the index tensors live.
     """
 
-    def __init__(self, per_class: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, per_class: int, balance: str = "cells", device: torch.device | str = "cpu"
+    ) -> None:
         self.per_class = check_int("per_class", per_class, 2)
         self.digit = torch.arange(10, device=device).repeat_interleave(per_class)
         cells = torch.tensor(CELLS, device=device).repeat_interleave(per_class, 0)  # [55 * n, 2]
         member = torch.arange(per_class, device=device).repeat(len(CELLS))
         self.input = cells[:, 0] * per_class + member
         self.addend = cells[:, 1].float()
+        weights = torch.tensor([1 / cells_alike(balance, *cell) for cell in CELLS])
+        table = torch.zeros(10, 10)
+        table[tuple(torch.tensor(CELLS).T)] = weights / weights.sum()
+        self._weights = table.to(device)  # [digit, addend], sum 1
+        self.weight = self._weights[cells[:, 0], cells[:, 1]] * len(CELLS)
+        """Weight of each pair, mean 1."""
+
+    def weight_of(self, addend: Tensor) -> Tensor:
+        """Weight of each picture of the batch with its drawn addend, mean 1: ``[B]``."""
+        # An addend is drawn with probability 1 / (10 - digit); the weight makes up for that.
+        return self._weights[self.digit, addend.long()] * (10 - self.digit) * 10
 
     def draw(self, generator: torch.Generator) -> Tensor:
         """One valid addend for each picture of the batch: float32 ``[B]``."""

@@ -59,6 +59,18 @@ def part2(
     return RunConfig((stage,), "autoencoder", decoder, code_size, seed=seed, **_common(budget))
 
 
+def part2_long(*, seed: int = 0) -> RunConfig:
+    """A longer reconstruction run at code size 2, to set beside the report's best RMSE, 0.1814.
+
+    24 epochs under a one-cycle schedule instead of 100 at a constant rate.
+
+    Args:
+        seed: Decides initial weights and order of the data.
+    """
+    stage = Stage("autoencoder", 24, None, 128, 5e-3, "one_cycle", "l2")
+    return RunConfig((stage,), "autoencoder", "conv_upsample", 2, seed=seed, **_common("quick"))
+
+
 def part3(decoder: str = "conv_transpose", *, budget: str = "quick", seed: int = 0) -> RunConfig:
     """The addition model with code 7. Source: assignment, Part III items 4 and 5.
 
@@ -75,15 +87,18 @@ def part3(decoder: str = "conv_transpose", *, budget: str = "quick", seed: int =
         "quick": (
             Stage("autoencoder", 2, 400, 128, 6e-3, "one_cycle", "bce"),
             Stage("adder", 1, 1500, 1024, 1e-2, "one_cycle", balance="cells"),
-            Stage("addition", 8, 400, 128, 2e-3, "one_cycle", balance="cells"),
+            Stage("addition", 13, 500, 130, 5e-3, "one_cycle", balance="mixed", partners="batch"),
         ),
         "smoke": (
             Stage("autoencoder", 1, 5, 64, 3e-3, "one_cycle", "bce"),
             Stage("adder", 1, 20, 256, 1e-2, "one_cycle", balance="cells"),
-            Stage("addition", 2, 3, 64, 1e-3, "one_cycle", balance="cells"),
+            Stage("addition", 2, 3, 60, 1e-3, "one_cycle", balance="mixed", partners="batch"),
         ),
     }[check_choice("budget", budget, BUDGETS)]
-    return RunConfig(stages, "addition", decoder, seed=seed, **_common(budget))
+    # With random partners the code term is mostly their spread; a third of it leaves more to
+    # the pictures and tells the digits apart better (validation split).
+    code = 1.0 if budget == "reference" else 0.3
+    return RunConfig(stages, "addition", decoder, code=code, seed=seed, **_common(budget))
 
 
 def _common(budget: str) -> dict[str, str | int | None]:
