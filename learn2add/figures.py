@@ -253,7 +253,7 @@ def addition_grid(
     corner_note(axes, "blank: the sum would exceed 9", 0.07, color="white")
     if misread is not None:
         note = f"framed: read as another digit ({len(wrong)} of 55)"
-        corner_note(axes, note, 0.02, color=PALETTE[4])
+        corner_note(axes, note, 0.02, color=WARN)
     return figure
 
 

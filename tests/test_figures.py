@@ -1,6 +1,7 @@
 """The figures draw real digits: what stands where, what is written, what is refused."""
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 
 from learn2add import figures
 from learn2add.data import load_digits
+from learn2add.drawing import apart
 
 pytestmark = pytest.mark.filterwarnings("error")
 CELLS = [(digit, addend) for digit in range(10) for addend in range(10 - digit)]
@@ -202,17 +204,12 @@ def test_image_grid_places_every_digit(digits: tuple) -> None:
     assert len(axes.images) == 7
     for i, drawn in enumerate(axes.images):
         np.testing.assert_allclose(drawn.get_array() * 255, images[i], atol=1e-3)
+    assert drawn.to_rgba(0.0)[:3] == (0, 0, 0) and drawn.to_rgba(1.0)[:3] == (1, 1, 1)
     corners = np.array([image.get_extent()[::3] for image in axes.images])  # left, top
     assert len(set(corners[:, 0].round(6))) == 3 and len(set(corners[:, 1].round(6))) == 3
     assert (corners[0] < corners[4]).all() and corners[6, 0] == corners[0, 0]
     left, top = corners[4]
     assert at(axes, left + 0.5, top) == [str(labels[4])]
-
-
-def test_digits_are_white_on_black(digits: tuple) -> None:
-    image = figures.image_grid(digits[0][:1]).axes[0].images[0]
-    assert image.get_cmap().name == "Greys_r"
-    assert image.to_rgba(0.0)[:3] == (0, 0, 0) and image.to_rgba(1.0)[:3] == (1, 1, 1)
 
 
 def test_tensors_with_a_channel_are_read_as_they_are(digits: tuple) -> None:
@@ -224,18 +221,15 @@ def test_tensors_with_a_channel_are_read_as_they_are(digits: tuple) -> None:
 
 def test_pairs_strip_shows_input_addend_target(digits: tuple) -> None:
     inputs = np.concatenate([first_of(digits, d) for d in (5, 7, 3)])
-    targets = np.concatenate([first_of(digits, d) for d in (9, 8, 3)])
-    figure = figures.pairs_strip(inputs, [4, 1.5, -2], targets, columns=2)
-    (axes,) = figure.axes
-    assert len(axes.images) == 6
-    np.testing.assert_allclose(axes.images[0].get_array() * 255, inputs[0], atol=1e-3)
-    np.testing.assert_allclose(axes.images[1].get_array() * 255, targets[0], atol=1e-3)
+    targets = np.concatenate([first_of(digits, d) for d in (9, 8, 1)])
+    (axes,) = figures.pairs_strip(inputs, [4, 1.5, -2], targets, columns=2).axes
+    drawn = [image.get_array() * 255 for image in axes.images]
+    np.testing.assert_allclose(drawn[::2], inputs, atol=1e-3)
+    np.testing.assert_allclose(drawn[1::2], targets, atol=1e-3)
     lefts = [image.get_extent()[0] for image in axes.images]
     sums = [t for t in axes.texts if "=" in t.get_text()]
     assert [t.get_text() for t in sums] == ["+ 4 =", "+ 1.5 =", "\N{MINUS SIGN} 2 ="]
     assert lefts[0] + 1 < sums[0].get_position()[0] < lefts[1]
-    assert words(figure).count("input") == words(figure).count("target") == 2
-    assert "output" in words(figures.pairs_strip(inputs, [4, 1, 0], targets, outputs=targets))
 
 
 def test_reconstructions_stack_labelled_rows_below_the_originals(digits: tuple) -> None:
@@ -264,23 +258,20 @@ def test_strip_puts_the_input_first_and_notes_below(digits: tuple) -> None:
     assert at(axes, lefts[3] + 0.5, bottom) == ["8 (0.61)"]
     assert at(axes, lefts[3] + 0.5, bottom - 1) == ["+ 1.4"]
     assert at(axes, 0.5, bottom - 1) == ["input"]
-    several = figures.strip(np.stack([sums, sums]), ["a", "b", "c"], rows=["one", "two"])
-    assert len(several.axes[0].images) == 6 and {"one", "two"} <= set(words(several))
 
 
 def test_addition_grid_is_the_display_of_the_handout(digits: tuple) -> None:
     pictures = sum_pictures(digits)
     misread = np.zeros((10, 10), bool)
-    misread[2, 4] = True
+    misread[2, 4] = misread[9, 9] = True
     figure = figures.addition_grid(pictures, 28, misread=misread)
     (axes,) = figure.axes
-    sheet = np.ma.filled(axes.images[0].get_array(), np.nan)
-    assert sheet.shape == (280, 280)
+    sheet = axes.images[0].get_array()
+    handout = np.zeros((280, 280))  # black where the sum exceeds 9
     for digit, addend in CELLS:
-        block = sheet[28 * addend : 28 * addend + 28, 28 * digit : 28 * digit + 28]
-        np.testing.assert_allclose(block * 255, pictures[digit][addend], atol=1e-3)
-    for digit, addend in BLANKS:
-        assert np.isnan(sheet[28 * addend : 28 * addend + 28, 28 * digit : 28 * digit + 28]).all()
+        rows, columns = slice(28 * addend, 28 * addend + 28), slice(28 * digit, 28 * digit + 28)
+        handout[rows, columns] = pictures[digit][addend] / 255
+    np.testing.assert_allclose(sheet, handout, atol=1e-6)
     for axis in (axes.xaxis, axes.yaxis):
         assert list(axis.get_ticklocs()) == [28 * i + 13.5 for i in range(10)]
         labels = [t.get_text() for t in axis.get_ticklabels() if t.get_visible()]
@@ -290,15 +281,6 @@ def test_addition_grid_is_the_display_of_the_handout(digits: tuple) -> None:
     assert 28 * 2 - 0.5 <= frame.get_x() <= 28 * 2 + 2
     assert 28 * 4 - 0.5 <= frame.get_y() <= 28 * 4 + 2
     assert "framed: read as another digit (1 of 55)" in words(figure)
-
-
-def test_addition_grid_takes_an_array_with_nan(digits: tuple) -> None:
-    nested = sum_pictures(digits)
-    array = np.full((10, 10, 28, 28), np.nan)
-    for digit, addend in CELLS:
-        array[digit, addend] = nested[digit][addend] / 255
-    sheets = [figures.addition_grid(p).axes[0].images[0].get_array() for p in (nested, array)]
-    np.testing.assert_allclose(sheets[0].filled(-1), sheets[1].filled(-1), atol=1e-6)
 
 
 def test_cell_map_writes_each_percentage_in_its_cell() -> None:
@@ -362,8 +344,6 @@ def test_curves_draw_both_sets_and_name_the_best_epoch() -> None:
     levels = [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == ":"]
     assert levels == list(REPORT.values())
     assert {f"{name}  {value:.4f}" for name, value in REPORT.items()} <= set(words(figure))
-    final = figures.curves(series, ylabel="RMSE", best=False)
-    assert f"upsample  {series['upsample']['validation'][-1]:.4f}" in words(final)
 
 
 def test_curves_show_a_single_epoch_and_a_log_axis() -> None:
@@ -384,7 +364,7 @@ def test_curves_show_a_single_epoch_and_a_log_axis() -> None:
 
 def test_labels_move_apart_no_further_than_they_must() -> None:
     wanted = np.array([0.50, 0.10, 0.52, 0.51, 0.9])
-    placed = figures._apart(wanted, 0.05)
+    placed = apart(wanted, 0.05)
     assert list(np.argsort(placed)) == list(np.argsort(wanted))
     assert np.diff(np.sort(placed)).min() >= 0.05 - 1e-12
     np.testing.assert_allclose(placed, [0.46, 0.10, 0.56, 0.51, 0.9])
@@ -419,72 +399,45 @@ def test_floors_bar_sorts_models_among_floors() -> None:
     assert {"0.0530", "0.0561", "0.0674"} <= set(words(figure))
 
 
-def changed(table: np.ndarray, cell: tuple[int, int], value: float) -> np.ndarray:
-    copy = np.array(table, float)
-    copy[cell] = value
-    return copy
-
-
 FIVE = np.zeros((5, 28, 28))
 SHARE = cell_accuracy()
-ONE = {"run": {"epoch": [1, 2], "train": [0.3, 0.2], "validation": [0.3, 0.2]}}
+RUN = {"epoch": [1, 2], "train": [0.3, 0.2], "validation": [0.3, 0.2]}
 GRID = [[FIVE[0] if a + d <= 9 else None for a in range(10)] for d in range(10)]
+HALF = np.zeros((10, 10))
+HALF[1, 1] = 0.5
+GRADIENT = torch.zeros(2, 28, 28, requires_grad=True)
 BAD = {
     "a single picture": (lambda: figures.image_grid(FIVE[0]), r"images .*\(28, 28\)"),
     "not square": (lambda: figures.image_grid(FIVE[:, :20]), r"images .*\(5, 20, 28\)"),
-    "no picture": (lambda: figures.image_grid(FIVE[:0]), "images"),
     "three channels": (lambda: figures.image_grid(np.zeros((2, 3, 28, 28))), "images"),
     "0 to 255 as float": (lambda: figures.image_grid(FIVE + 255.0), "images .*255"),
     "NaN pixel": (lambda: figures.image_grid(FIVE * np.nan), "images"),
     "ragged": (lambda: figures.image_grid([np.zeros((2, 2)), np.zeros((3, 3))]), "images"),
     "text": (lambda: figures.image_grid(["seven"]), "images must hold numbers"),
-    "needs gradient": (
-        lambda: figures.image_grid(torch.zeros(2, 28, 28, requires_grad=True)),
-        "images cannot be read",
-    ),
+    "needs gradient": (lambda: figures.image_grid(GRADIENT), "images cannot be read"),
     "titles": (lambda: figures.image_grid(FIVE, titles=["a"]), "titles has 1 .* 5"),
     "columns": (lambda: figures.image_grid(FIVE, columns=0), "columns"),
     "caption": (lambda: figures.image_grid(FIVE, caption=3), "caption"),
-    "addends": (lambda: figures.pairs_strip(FIVE, [1, 2], FIVE), "addend"),
+    "addends": (lambda: figures.pairs_strip(FIVE, [1, 2], FIVE), "addends"),
     "addend NaN": (lambda: figures.pairs_strip(FIVE, [np.nan] * 5, FIVE), "addends .*NaN"),
-    "targets": (lambda: figures.pairs_strip(FIVE, [1] * 5, FIVE[:4]), "'target': 4"),
+    "targets": (lambda: figures.pairs_strip(FIVE, [1] * 5, FIVE[:4]), "targets has 4 .* 5"),
     "row length": (lambda: figures.reconstructions(FIVE, {"L2": FIVE[:3]}), "'L2'.* 3 .* 5"),
     "no rows": (lambda: figures.reconstructions(FIVE, {}), "rows"),
-    "row named input": (lambda: figures.reconstructions(FIVE, {"input": FIVE}), "rows"),
     "strip titles": (lambda: figures.strip(FIVE, ["a", "b"]), r"N = 2 .*\(5, 28, 28\)"),
     "strip no titles": (lambda: figures.strip(FIVE, []), "titles"),
-    "strip first": (lambda: figures.strip(FIVE, list("abcde"), first=FIVE), "first has 5"),
     "strip notes": (lambda: figures.strip(FIVE, list("abcde"), notes=["a"]), "notes has 1"),
-    "strip rows": (lambda: figures.strip(FIVE, list("abcde"), rows=["a", "b"]), "rows has 2"),
     "grid 9 x 10": (lambda: figures.addition_grid(GRID[:9]), "10 x 10"),
-    "grid scalar": (lambda: figures.addition_grid(3), "10 x 10"),
-    "grid hole": (
-        lambda: figures.addition_grid([[None] * 10, *GRID[1:]]),
-        r"pictures\[0\]\[0\] is missing",
-    ),
-    "grid too full": (
-        lambda: figures.addition_grid([[FIVE[0]] * 10] * 10),
-        r"pictures\[1\]\[9\] .* 1 \+ 9 exceeds 9",
-    ),
+    "grid hole": (lambda: figures.addition_grid([[None] * 10] * 10), r"pictures\[0\]\[0\]"),
     "grid size": (lambda: figures.addition_grid(GRID, 32), r"\[32, 32\], got \(28, 28\)"),
     "misread": (lambda: figures.addition_grid(GRID, misread=np.ones(10)), "misread"),
-    "map shape": (lambda: figures.cell_map(SHARE[:9]), r"accuracy .*\(9, 10\)"),
-    "map per cent": (lambda: figures.cell_map(100 * SHARE), "accuracy .*100"),
-    "map hole": (lambda: figures.cell_map(changed(SHARE, (2, 2), np.nan)), "accuracy"),
-    "map too full": (lambda: figures.cell_map(np.ones((10, 10))), "accuracy .* NaN elsewhere"),
+    "map per cent": (lambda: figures.cell_map(100 * SHARE), r"accuracy .*\[0, 1\]"),
+    "map hole": (lambda: figures.cell_map(SHARE * np.nan), "accuracy"),
     "map low alone": (lambda: figures.cell_map(SHARE, SHARE), "low and high"),
-    "map outside": (lambda: figures.cell_map(SHARE, SHARE, SHARE - 0.01), "low <= accuracy"),
-    "map floor": (lambda: figures.cell_map(SHARE, floor=1.0), "floor"),
-    "counts shape": (lambda: figures.sum_distribution(np.ones(10)), "counts"),
     "counts beyond": (lambda: figures.sum_distribution(np.ones((10, 10))), "exceeds 9"),
-    "counts none": (lambda: figures.sum_distribution(np.zeros((10, 10))), "counts"),
-    "counts half": (
-        lambda: figures.sum_distribution(changed(np.zeros((10, 10)), (1, 1), 0.5)),
-        "whole",
-    ),
+    "counts half": (lambda: figures.sum_distribution(HALF), "counts must be whole"),
     "no runs": (lambda: figures.curves({}, ylabel="RMSE"), "series"),
     "nine runs": (
-        lambda: figures.curves({str(i): ONE["run"] for i in range(9)}, ylabel="RMSE"),
+        lambda: figures.curves({str(i): RUN for i in range(9)}, ylabel="RMSE"),
         "1 to 8 runs, got 9",
     ),
     "no validation": (
@@ -492,33 +445,20 @@ BAD = {
         "'a'.* lacks validation",
     ),
     "unequal run": (
-        lambda: figures.curves({"a": {**ONE["run"], "train": [1]}}, ylabel="RMSE"),
-        "'a'.* equally long",
-    ),
-    "run NaN": (
-        lambda: figures.curves({"a": {**ONE["run"], "train": [1, np.nan]}}, ylabel="RMSE"),
-        "'a'.* NaN",
+        lambda: figures.curves({"a": {**RUN, "train": [1]}}, ylabel="RMSE"),
+        r"'a'.*'train'.* \(2,\), got \(1,\)",
     ),
     "run log": (
-        lambda: figures.curves({"a": {**ONE["run"], "train": [1, 0]}}, ylabel="RMSE", log=True),
-        "'a'.* above 0",
+        lambda: figures.curves({"a": {**RUN, "train": [1, 0]}}, ylabel="RMSE", log=True),
+        "'a'.*'train'.* below",
     ),
     "reference": (
-        lambda: figures.curves(ONE, ylabel="RMSE", references={"report": [1, 2]}),
-        "report must be one number",
+        lambda: figures.curves({"a": RUN}, ylabel="RMSE", references={"report": [1, 2]}),
+        "report must have shape",
     ),
-    "bars length": (
-        lambda: figures.comparison_bars(["a", "b"], {"L2": [1]}, ylabel="RMSE"),
-        r"values\['L2'\]",
-    ),
-    "bars below 0": (lambda: figures.comparison_bars(["a"], {"L2": [-1]}, ylabel="x"), "values"),
     "bars unknown": (
         lambda: figures.comparison_bars(["a"], {"L2": [1]}, {"BCE": [1]}, ylabel="x"),
-        r"references names \['BCE'\]",
-    ),
-    "bars interval": (
-        lambda: figures.comparison_bars(["a"], {"L2": [1]}, intervals={"L2": [1]}, ylabel="x"),
-        r"intervals\['L2'\]",
+        "references names 'BCE'",
     ),
     "no floors": (lambda: figures.floors_bar({"a": 1}, {}), "floors"),
     "floor infinite": (lambda: figures.floors_bar({"a": 1}, {"b": np.inf}), "b must"),
@@ -537,18 +477,16 @@ def test_bad_input_is_one_clear_error_and_leaves_nothing(name: str) -> None:
 def test_save_png_is_repeatable_and_whole_or_not_at_all(
     digits: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    figure = figures.image_grid(digits[0][:3])
-    path = figures.save_png(figure, tmp_path / "a.png")
+    path = figures.save_png(figures.image_grid(digits[0][:3]), tmp_path / "a.png")
     content = path.read_bytes()
     assert figures.save_png(figures.image_grid(digits[0][:3]), path).read_bytes() == content
 
-    def disk_is_full(file: object, **_: object) -> None:
-        file.write(b"half")
+    def disk_is_full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(figure, "savefig", disk_is_full)
+    monkeypatch.setattr(os, "replace", disk_is_full)
     with pytest.raises(OSError, match=r"a\.png: No space left"):
-        figures.save_png(figure, path)
+        figures.save_png(figures.image_grid(digits[0][:5]), path)
     assert path.read_bytes() == content
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]
 
@@ -558,7 +496,7 @@ def test_save_png_names_what_is_wrong(digits: tuple, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"\.png, got .*a\.jpg"):
         figures.save_png(figure, tmp_path / "a.jpg")
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OSError, match=r"cannot write the picture .*file.a\.png"):
+    with pytest.raises(OSError, match=r"cannot write .*file.a\.png"):
         figures.save_png(figure, tmp_path / "file" / "a.png")
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 

@@ -1,6 +1,7 @@
 """The judge reads sharp and soft digits alike, the same way whatever stands beside them."""
 
 import json
+import os
 import pickle
 import re
 from itertools import pairwise
@@ -12,18 +13,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from learn2add import judge as judging
+from learn2add import judge_training
 from learn2add.data import Digits, as_float, load_digits
-from learn2add.judge import (
-    ClassMeans,
-    Judge,
-    augment,
-    examine,
-    load_judge,
-    rebuild_judge,
-    save_judge,
-    train_judge,
-)
+from learn2add.judge import WEIGHTS, Judge, examine, load_judge, save_judge
+from learn2add.judge_training import ClassMeans, augment, rebuild_judge, train_judge
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +120,7 @@ def test_bad_batch_size_is_named(judge: Judge) -> None:
 
 
 def test_the_card_tells_the_truth(judge: Judge, test_digits: Digits) -> None:
-    card = json.loads(judging.WEIGHTS.with_suffix(".json").read_text())
+    card = json.loads(WEIGHTS.with_suffix(".json").read_text())
     read = judge.read(as_float(test_digits.images))
     confidence = read.max(dim=1).values.numpy()
     right = (read.argmax(dim=1) == test_digits.labels).numpy()
@@ -141,7 +134,7 @@ def test_the_card_tells_the_truth(judge: Judge, test_digits: Digits) -> None:
         examine(judge, validation)["accuracy"], abs=5e-4
     )
     assert card["parameters"] == sum(p.numel() for p in judge.parameters())
-    assert judging.WEIGHTS.stat().st_size < 1_500_000
+    assert WEIGHTS.stat().st_size < 1_500_000
 
 
 def test_saved_judge_comes_back_and_its_card_beside_it(judge: Judge, tmp_path: Path) -> None:
@@ -165,8 +158,8 @@ def test_a_failed_save_leaves_the_old_file(
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(judging.os, "replace", full_disk)
-    with pytest.raises(OSError, match="No space.*mine.safetensors"):
+    monkeypatch.setattr(os, "replace", full_disk)
+    with pytest.raises(OSError, match="mine.safetensors.*No space"):
         save_judge(Judge(), path, {"seed": 8})
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
@@ -190,7 +183,7 @@ class _Mischief:
 
 
 def _damage(kind: str, path: Path, trace: Path) -> None:
-    whole = judging.WEIGHTS.read_bytes()
+    whole = WEIGHTS.read_bytes()
     if kind == "truncated":
         path.write_bytes(whole[: len(whole) // 2])
     elif kind == "one bit flipped":
@@ -276,7 +269,7 @@ def test_rebuilding_writes_weights_and_card(
     def few(split: str) -> Digits:
         return load_digits(split=split).subset(512)
 
-    monkeypatch.setattr(judging, "load_digits", few)
+    monkeypatch.setattr(judge_training, "load_digits", few)
     path = tmp_path / "judge.safetensors"
     card = rebuild_judge(path, seed=3, epochs=1, progress=False)
     assert json.loads(path.with_suffix(".json").read_text()) == card
