@@ -42,7 +42,8 @@ class ThisPythonSpec(KernelSpecManager):
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         """The kernel of the running interpreter, for every name."""
-        return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict())
+        quiet = ["--IPKernelApp.log_level=ERROR"]  # kernels tell every time that they use TCP
+        return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict(extra_arguments=quiet))
 
 
 class ThisPython(AsyncKernelManager):
