@@ -205,7 +205,7 @@ def load_digits(
 def cache_folder() -> Path:
     """Return the folder fetched files are kept in: `LEARN2ADD_CACHE`, else the user's cache."""
     chosen = os.environ.get("LEARN2ADD_CACHE")
-    return Path(chosen) if chosen else platformdirs.user_cache_path("learn2add")
+    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("learn2add")
 
 
 def _find_files(
@@ -213,7 +213,7 @@ def _find_files(
 ) -> dict[str, bytes]:
     """Return the verified raw content of each file, fetching what no folder has."""
     first = root if root is not None else os.environ.get("LEARN2ADD_DATA")
-    folders = [Path(folder) / dataset for folder in (first, cache_folder()) if folder]
+    folders = [Path(folder).expanduser() / dataset for folder in (first, cache_folder()) if folder]
     found = {}
     for file in files:
         found[file] = _read_local(folders, dataset, file, mend=False)

@@ -13,7 +13,7 @@ from torch import Tensor
 from learn2add.checks import check_choice
 from learn2add.data import IMAGE_SIZES
 
-_WORKING_SIDE = (112, 1024)  # longest side while the ink is looked for: smooth enough, fast enough
+_WORKING_SIDE = (112, 512)  # longest side while the ink is looked for: smooth enough, fast enough
 _MIN_CONTRAST = 0.04  # of the full range: fainter marks are paper and JPEG artefacts
 _MIN_SIGNAL_TO_NOISE = 5.0  # of medians: pure noise reaches 3, noisy digits have 13 and more
 _AGREES = 0.06  # difference from the background, of the full range, that is still background
@@ -130,7 +130,7 @@ def _background(grey: np.ndarray) -> np.ndarray:
     for _ in range(5):
         if use.sum() < 20:
             break
-        surface = np.linalg.lstsq(terms[use], values[use], rcond=None)[0]
+        surface = _least_squares(terms[use], values[use], 1.0)
         away = np.abs(values - terms @ surface)
         use = away < 3 * (1.4826 * np.median(away[use]) + 0.005)
     return (_quadratic_terms(grey.shape) @ surface).reshape(grey.shape)
@@ -150,8 +150,7 @@ def _border_surface(terms: np.ndarray, values: np.ndarray, shape: tuple[int, int
     for count in (1, 3, 6):
         weight = np.ones_like(values)
         for _ in range(20):
-            root = np.sqrt(weight)
-            fit = np.linalg.lstsq(terms[:, :count] * root[:, None], values * root, rcond=None)[0]
+            fit = _least_squares(terms[:, :count], values, weight[:, None])
             away = np.abs(values - terms[:, :count] @ fit)
             weight = 1 / np.maximum(away, 1e-3)
         share = (away < _AGREES).mean()
@@ -163,6 +162,12 @@ def _border_surface(terms: np.ndarray, values: np.ndarray, shape: tuple[int, int
         if share > 0.6:
             break
     return best
+
+
+def _least_squares(terms: np.ndarray, values: np.ndarray, weight: np.ndarray | float) -> np.ndarray:
+    """Return the weighted fit by its normal equations, at most six."""
+    weighted = (terms * weight).T
+    return np.linalg.lstsq(weighted @ terms, weighted @ values, rcond=None)[0]
 
 
 def _quadratic_terms(shape: tuple[int, int]) -> np.ndarray:

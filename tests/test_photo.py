@@ -76,19 +76,20 @@ def test_the_digit_painted_is_the_digit_read(
     tmp_path: Path, mnist_test: Digits, size: tuple[int, int, int], dark: bool, rough: bool
 ) -> None:
     rng = np.random.default_rng(0)
-    digits = mnist_test.subset(30 if size[1] < 2000 else 2).images.numpy()
+    height = size[1]
+    digits = mnist_test.subset(20 if height < 400 else 10 if height < 2000 else 2).images.numpy()
     recovered = [read(tmp_path, paint(digit, size, rng, dark, rough)) for digit in digits]
     agreement = [correlation(a, b) for a, b in zip(recovered, digits, strict=True)]
     limit = 0.9 if size[0] > 14 else 0.88  # the digit proper is 10 pixels high there
     assert np.mean(agreement) > limit
-    assert np.min(agreement) > 0.7  # half a pixel beside a thin stroke costs that much
+    assert np.min(agreement) > 0.65  # half a pixel beside a thin stroke costs that much
 
 
 def test_pictures_read_are_recognised(
     tmp_path: Path, mnist_train: Digits, mnist_test: Digits
 ) -> None:
     rng = np.random.default_rng(1)
-    some = mnist_test.subset(300)
+    some = mnist_test.subset(150)
     recovered = [
         read(tmp_path, paint(digit, SIZES[i % 9], rng, bool(i % 2), rough=True))
         for i, digit in enumerate(some.images.numpy())
@@ -170,13 +171,13 @@ def test_file_types_and_names(tmp_path: Path, mnist_test: Digits, name: str) -> 
 
 def test_a_camera_held_upright_is_obeyed(tmp_path: Path, mnist_test: Digits) -> None:
     """Orientation 6 in a JPEG's Exif note: to be shown a quarter turn clockwise."""
-    digit = mnist_test.images[3].numpy()
+    digit = mnist_test.images[0].numpy()  # a seven
     picture = paint(digit, (100, 200, 120), np.random.default_rng(0), dark=True, rough=False)
     lying = cv2.imencode(".jpg", np.rot90(picture).copy())[1].tobytes()
     tiff = b"MM\0*\0\0\0\x08" + b"\0\x01" + b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0" + b"\0\0\0\0"
     note = b"Exif\0\0" + tiff
     marker = b"\xff\xe1" + (len(note) + 2).to_bytes(2, "big") + note
-    (tmp_path / "lying.jpg").write_bytes(lying[:2] + lying[2:])
+    (tmp_path / "lying.jpg").write_bytes(lying)
     (tmp_path / "noted.jpg").write_bytes(lying[:2] + marker + lying[2:])
     assert correlation(read_digit(tmp_path / "noted.jpg").numpy(), digit) > 0.9
     assert correlation(read_digit(tmp_path / "lying.jpg").numpy(), digit) < 0.5
@@ -186,17 +187,16 @@ def test_a_camera_held_upright_is_obeyed(tmp_path: Path, mnist_test: Digits) -> 
 
 
 def test_a_picture_of_eight_pixels(tmp_path: Path, mnist_train: Digits, mnist_test: Digits) -> None:
-    """Eight pixels for the digit itself, as in the smallest data sets of digits."""
     some = mnist_test.subset(100)
     tiny = [
-        cv2.resize(digit[4:24, 4:24], (8, 8), interpolation=cv2.INTER_AREA)
+        cv2.resize(digit[2:26, 2:26], (8, 8), interpolation=cv2.INTER_AREA)
         for digit in some.images.numpy()
     ]
     recovered = [
         read(tmp_path, picture if i % 2 else 255 - picture) for i, picture in enumerate(tiny)
     ]
     right = np.array(nearest_class(recovered, mnist_train)) == np.array(some.labels.tolist())
-    assert right.mean() > 0.75
+    assert right.mean() > 0.8
 
 
 def test_pictures_cut_close_to_the_ink(tmp_path: Path, mnist_test: Digits) -> None:
