@@ -216,8 +216,10 @@ def _mean_over(scores: SumScores, weights: np.ndarray) -> Interval:
         whole += len(right) * weights[digit, : right.shape[1]].sum()
     p = sums / whole
     pictures = sum(len(right) for right in scores.right)
-    trials = p * (1 - p) * whole**2 / variance if variance > 0 else pictures
-    return wilson(p * trials, trials)
+    # Where all pictures fare alike there is no variance to go by, and each is one trial.
+    alike = variance < 1e-12 * whole**2
+    trials = pictures if alike else p * (1 - p) * whole**2 / variance
+    return wilson(round(p, 12) * trials, trials)
 
 
 def evaluate(run: Run, split: str = "test", device: torch.device | str = "cpu") -> dict[str, Any]:

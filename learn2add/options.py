@@ -9,6 +9,8 @@ import learn2add
 DATASETS = ("MNIST", "FashionMNIST")
 DECODERS = ("conv_transpose", "conv_upsample", "interpolation")
 BUDGETS = ("reference", "quick", "smoke")
+BALANCES = ("natural", "sums", "cells", "digits", "mixed")
+PARTNERS = ("drawn", "batch")
 DEFAULT_RUN = "part3/quick"
 
 EXAMPLES = """\
@@ -92,6 +94,8 @@ def _train(commands: Any) -> None:
     add("--steps", type=int, metavar="N", help="optimiser steps per epoch; 0: one pass over all")
     add("--batch-size", type=int, metavar="N", help="pictures, or pairs, per step")
     add("--learning-rate", type=float, metavar="X", help="Adam's; under one_cycle its peak")
+    add("--balance", choices=BALANCES, help="part3: which sums are drawn how often")
+    add("--partners", choices=PARTNERS, help="part3: one partner each, or all of a batch")
     add("--schedule", choices=("constant", "one_cycle"), help="of the learning rate")
     add("--patience", type=int, metavar="N", help="stop after N epochs without a better one")
 

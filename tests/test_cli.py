@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from learn2add import __main__ as cli
-from learn2add import data, models, options, recipes, runs
+from learn2add import configs, data, models, options, recipes, runs
 from learn2add.configs import RunConfig, Stage
 from learn2add.data import Digits, as_float
 
@@ -89,6 +89,9 @@ def test_choices_are_those_of_the_package() -> None:
     assert tuple(models.DECODERS) == options.DECODERS
     assert recipes.BUDGETS == options.BUDGETS
     assert data.DATASETS == options.DATASETS
+    assert configs.BALANCES == options.BALANCES
+    for partners in options.PARTNERS:
+        Stage("addition", 1, 1, 10, balance="cells", partners=partners)
 
 
 def test_console_script_is_this_command_line() -> None:
@@ -174,8 +177,9 @@ def test_options_change_the_last_stage_of_part3() -> None:
 @pytest.mark.parametrize("part", ["part2", "part3"])
 def test_other_configurations_have_other_folders(part: str) -> None:
     variants = ["", "--loss bce", "--code-size 5", "--code-size 6", "--image-size 32", "--seed 1"]
-    variants += ["--epochs 9", "--steps 0", "--batch-size 9", "--learning-rate 0.5", "--patience 2"]
-    variants += ["--schedule constant", "--decoder interpolation", "--seed 1 --epochs 9"]
+    variants += ["--epochs 9", "--steps 9", "--batch-size 90", "--learning-rate 0.5"]
+    variants += ["--patience 2", "--schedule constant", "--decoder interpolation"]
+    variants += ["--seed 1 --epochs 9", "--balance digits", "--partners drawn --balance sums"]
     names = [recipe(part, *variant.split())[1] for variant in variants]
     assert len(set(names)) == len(variants)
 

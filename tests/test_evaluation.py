@@ -141,7 +141,7 @@ def test_no_single_picture_beats_the_one_mean(few: Digits) -> None:
 def test_floors_of_the_test_digits(mnist_test: Digits) -> None:
     found = floors(mnist_test)
     assert found["floor_class_mean"] == pytest.approx(0.0530, abs=5e-4)
-    assert found["floor_one_mean"] == pytest.approx(0.0674, abs=5e-4)
+    assert found["floor_one_mean"] == pytest.approx(0.0648, abs=5e-4)
     assert found["real_digit"] == pytest.approx(2 * found["floor_class_mean"])
 
 
@@ -206,7 +206,10 @@ def test_a_wrong_oracle_scores_nothing(few: Digits, judge: Judge) -> None:
     scores = judge_sums(oracle(few, also=1), judge, few)
     found = summarise(scores, few)
     assert found["cells_mean"] == found["pairs_mean"] == found["cells_worst"] == 0
-    assert found["cells_mean_interval"][0] == 0 and 0 < found["cells_mean_interval"][1] < 0.02
+    assert (
+        found["cells_mean_interval"][0] == pytest.approx(0, abs=1e-9)
+        and 0 < found["cells_mean_interval"][1] < 0.02
+    )
     assert scores.correct.sum() == 0 and scores.total.sum() == scores.confusion.sum() > 0
     for total in range(10):
         assert scores.confusion[total].argmax() == (total + 1) % 10

@@ -328,7 +328,7 @@ def test_early_stopping_goes_on_with_the_next_stage(run: Trainer) -> None:
 
 
 def test_improving_epochs_are_not_stopped(run: Trainer) -> None:
-    _, state = run(changed(RECONSTRUCTION, epochs=4, steps=2, patience=1))
+    _, state = run(changed(RECONSTRUCTION, epochs=4, steps=2, patience=1, learning_rate=2e-4))
     losses = [row["loss/validation"] for row in state.history]
     assert losses == sorted(losses, reverse=True), "this test needs an improving training"
     assert len(losses) == 4
@@ -499,7 +499,7 @@ def test_validation_pairs_stay_the_same(digits: tuple[Digits, Digits]) -> None:
 
 
 def test_training_learns(run: Trainer) -> None:
-    _, state = run(changed(RECONSTRUCTION, epochs=2, steps=30, learning_rate=3e-3))
+    _, state = run(changed(RECONSTRUCTION, epochs=2, steps=80, learning_rate=3e-3))
     first, last = state.history[0], state.history[-1]
     assert last["rmse/validation"] < first["rmse/train"]
     assert last["rmse/validation"] < 0.28  # all black scores 0.33
@@ -608,7 +608,8 @@ def test_metrics_round_trip(run: Trainer) -> None:
         assert row.keys() == original.keys()
         assert [type(value) for value in row.values()] == [type(v) for v in original.values()]
         for name, value in row.items():
-            assert value == pytest.approx(original[name], rel=1e-5)
+            same = value == original[name]
+            assert same or value == pytest.approx(original[name], rel=1e-5)
     assert "rmse/train" not in rows[1] and "sum_rmse/validation" in rows[4]
     with open(folder / "metrics.csv", newline="") as file:  # a student's spreadsheet reads it too
         assert [row["task"] for row in csv.DictReader(file)] == [
