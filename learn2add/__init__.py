@@ -4,17 +4,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from learn2add.adders import Adder, GaussianAdder
     from learn2add.data import Digits, as_float, load_digits
-    from learn2add.models import (
-        Adder,
-        AdditionInference,
-        AdditionModel,
-        Autoencoder,
+    from learn2add.decoders import (
         DecoderConvTranspose,
         DecoderConvUpsample,
         DecoderInterpolation,
-        Encoder,
     )
+    from learn2add.encoders import Encoder, GaussianEncoder
+    from learn2add.models import AdditionInference, AdditionModel, Autoencoder
     from learn2add.pairs import AdditionPairs, transform_data_add
 
 __version__ = "0.1.0"
@@ -29,12 +27,14 @@ __all__ = [
     "DecoderInterpolation",
     "Digits",
     "Encoder",
+    "GaussianAdder",
+    "GaussianEncoder",
     "as_float",
     "load_digits",
     "transform_data_add",
 ]
 
-_HOMES = ("data", "models", "pairs")
+_HOMES = ("data", "encoders", "decoders", "adders", "models", "pairs")
 
 
 def __getattr__(name: str) -> Any:

@@ -38,7 +38,8 @@ def run_data(arguments: argparse.Namespace) -> None:
     """``learn2add data``."""
     import os
 
-    from learn2add.data import cache_folder, load_digits
+    from learn2add.data import load_digits
+    from learn2add.fetching import cache_folder
 
     for split in ("train", "validation", "test"):
         digits = load_digits(arguments.dataset, split)
@@ -217,7 +218,7 @@ def adding_run(name: str | None) -> "Run":
             "no trained addition model came with this copy; train one with `learn2add train part3` "
             "and name its folder with --run"
         )
-    if run.config.model != "addition":
+    if not run.config.model.endswith("addition"):
         raise ValueError(f"{run.folder} is an {run.config.model} without adder; name another run")
     return run
 

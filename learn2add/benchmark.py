@@ -24,6 +24,7 @@ from torchvision.datasets import MNIST
 from torchvision.transforms import ToTensor
 from tqdm.auto import tqdm
 
+from learn2add.addition_tasks import make_task
 from learn2add.checks import check_choice, check_int
 from learn2add.configs import RunConfig, Stage
 from learn2add.data import as_float, load_digits
@@ -36,7 +37,6 @@ from learn2add.hardware import (
     matmul_rate,
 )
 from learn2add.objectives import squared_error
-from learn2add.tasks import make_task
 from learn2add.training import Progress, build_model, deterministic, make_optimiser, run_epoch
 
 USUAL = "usual loop"

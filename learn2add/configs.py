@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from learn2add.checks import check_choice, check_finite, check_int
-from learn2add.models import DECODERS, IMAGE_SIZES
+from learn2add.decoders import DECODERS, IMAGE_SIZES
+from learn2add.models import MODELS
 
 TASKS = ("autoencoder", "adder", "addition")
 BALANCES = ("natural", "sums", "cells", "digits", "mixed")
@@ -40,6 +41,15 @@ class Stage:
     partners: str = "drawn"
     """"drawn": each pair is one input and one partner. "batch": see
     :class:`learn2add.pairs.BatchPartners`; ``batch_size`` then counts pictures."""
+    beta2: float = 0.999
+    """Adam's decay rate of the squared gradients. 0.999 is usual; a short training gains by 0.99,
+    which forgets the large first gradients sooner."""
+    shift: int = 0
+    """Training pictures are moved by up to this many pixels each way, anew every time."""
+    addend_noise: float = 0.0
+    """Standard deviation of normal noise on the addends of training pairs."""
+    reconstruct_every: int = 4
+    """With partners "batch", the reconstruction is taken from one picture in so many."""
     patience: int | None = None
     """Stop after this many epochs without a better validation figure; None never stops early."""
 
@@ -53,6 +63,16 @@ class Stage:
         check_finite("learning_rate", self.learning_rate)
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate is {self.learning_rate}; allowed is above 0")
+        check_int("shift", self.shift, 0, 8)
+        check_int("reconstruct_every", self.reconstruct_every, 1, 1000)
+        check_finite("addend_noise", self.addend_noise)
+        if self.addend_noise < 0:
+            raise ValueError(f"addend_noise is {self.addend_noise}; allowed is 0 or more")
+        if self.shift and self.task == "adder":
+            raise ValueError(f"shift is {self.shift}; the adder's stage trains on cached codes")
+        check_finite("beta2", self.beta2)
+        if not 0 <= self.beta2 < 1:
+            raise ValueError(f"beta2 is {self.beta2}; allowed is from 0 to below 1")
         check_choice("schedule", self.schedule, ("constant", "one_cycle"))
         check_choice("loss", self.loss, ("l2", "bce"))
         check_choice("balance", self.balance, BALANCES)
@@ -86,7 +106,9 @@ class RunConfig:
     stages: tuple[Stage, ...]
     """The phases of the training, in order."""
     model: str = "autoencoder"
-    """"autoencoder" (Part II) or "addition" (Part III)."""
+    """"autoencoder" (Part II) or "addition" (Part III); "variational_autoencoder",
+    "variational_addition" (a Gaussian code) or "generative_addition" (and a Gaussian sum: Part IV).
+    """
     decoder: str = "conv_transpose"
     """"conv_transpose", "conv_upsample" or "interpolation"."""
     code_size: int = 7
@@ -103,30 +125,58 @@ class RunConfig:
     """Weight of the picture of the sum, in the addition loss (the report's name)."""
     code: float = 1.0
     """Weight of the squared difference of the two codes of the sum."""
+    kld_encoder: float = 0.0
+    """Weight of KL(q(z|x) || N(0, I)), where the encoder is variational (the report's name)."""
+    kld_adder: float = 0.0
+    """Weight of KL(p(z'|z, addend) || N(0, I)), where the adder is generative (the report's)."""
+    match: float = 0.0
+    """Weight of KL(q(z|y) || p(z'|z, addend)): the adder's distribution against the encoder's of
+    the target picture y."""
+    hidden: str = "linear"
+    """Activation between the encoder's two linear layers, "linear" (none) or "relu"."""
+    embed_addend: bool = False
+    """Whether the adder embeds the addend first (the report's ``ValueToLatent``)."""
+    held_out: tuple[tuple[int, int], ...] = ()
+    """(digit, addend) cells that are never trained."""
     seed: int = 0
     """Decides initial weights and the order of the data."""
     precision: str = "float32"
     """"float32", or "bfloat16" for forward and backward passes (weights stay float32)."""
 
     def __post_init__(self) -> None:
-        check_choice("model", self.model, ("autoencoder", "addition"))
+        check_choice("model", self.model, tuple(MODELS))
         check_choice("decoder", self.decoder, tuple(DECODERS))
         check_int("code_size", self.code_size, 1, 128)
         check_choice("image_size", self.image_size, IMAGE_SIZES)
         check_choice("dataset", self.dataset, ("MNIST", "FashionMNIST"))
+        check_choice("hidden", self.hidden, ("linear", "relu"))
         check_choice("precision", self.precision, ("float32", "bfloat16"))
         check_int("seed", self.seed, 0, 2**32 - 1)
         if self.train_size is not None:
             check_int("train_size", self.train_size, 10, 60_000)
-        for name in ("l2_orig", "l2_added", "code"):
+        for name in ("l2_orig", "l2_added", "code", "kld_encoder", "kld_adder", "match"):
             check_finite(name, getattr(self, name))
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed is 0 or more")
         if not self.stages:
             raise ValueError("stages is empty; allowed is one stage or more")
         tasks = {stage.task for stage in self.stages}
-        if self.model == "autoencoder" and tasks != {"autoencoder"}:
+        if self.model.endswith("autoencoder") and tasks != {"autoencoder"}:
             raise ValueError(f"stages hold {sorted(tasks)}; an autoencoder has no adder to train")
+        cells = tuple((int(digit), int(addend)) for digit, addend in self.held_out)
+        object.__setattr__(self, "held_out", cells)  # JSON makes lists of tuples
+        for digit, addend in cells:
+            if not 0 <= digit <= digit + addend <= 9:
+                raise ValueError(f"held_out names {digit} + {addend}; allowed are sums from 0 to 9")
+        for name, part in (
+            ("kld_encoder", "variational"),
+            ("kld_adder", "generative"),
+            ("match", "generative"),
+        ):
+            if getattr(self, name) and not MODELS[self.model].get(part):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; model {self.model!r} has no such term"
+                )
 
     def to_json(self) -> str:
         """The configuration as readable JSON."""

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from learn2add.encoders import Gaussian
+
 PIXELS = 28 * 28
 """Elements of a 28x28 picture: the factor between the report's weights and this project's."""
 
@@ -79,6 +81,57 @@ def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
     _check_same_shape(mu, logvar)
     mu, logvar = mu.float(), logvar.float()
     return 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum() / len(mu)
+
+
+def gaussian_kl_between(q: Gaussian, p: Gaussian) -> Tensor:
+    """KL(q || p) of two diagonal Gaussians, summed over dimensions, averaged over the batch.
+
+    Args:
+        q: Where the samples come from, ``[B, code_size]``.
+        p: What is to be like it, same shape.
+
+    Returns:
+        A scalar, in nats per code.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    _check_same_shape(q.mu, p.mu)
+    second_moment = q.mu.square() + q.logvar.exp()
+    return gaussian_kl_from_moments(q.mu, second_moment, q.logvar, p).mean()
+
+
+def gaussian_kl_from_moments(mean: Tensor, second: Tensor, logvar: Tensor, p: Gaussian) -> Tensor:
+    """Mean of KL(q || p) over many q at once, for each p.
+
+    The divergence is linear in the mean, the second moment and the log-variance of q; so its
+    average over a set of q needs only their averages.
+
+    Args:
+        mean: Average of the q's means, ``[B, code_size]``.
+        second: Average of their squared means plus variances.
+        logvar: Average of their log-variances.
+        p: Gaussians ``[B, code_size]``.
+
+    Returns:
+        Nats, ``[B]``, summed over dimensions.
+    """
+    squared = second - 2 * mean * p.mu + p.mu.square()  # E (z - p.mu)^2
+    return 0.5 * (squared * torch.exp(-p.logvar) + p.logvar - logvar - 1).sum(1)
+
+
+def gaussian_nll(p: Gaussian, z: Tensor) -> Tensor:
+    """Negative log-likelihood of ``z`` ``[B, code_size]`` under ``p``, less its constant.
+
+    Returns:
+        A scalar, in nats per code.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    _check_same_shape(p.mu, z)
+    nats = (z.float() - p.mu).square() * torch.exp(-p.logvar) + p.logvar
+    return 0.5 * nats.sum() / len(z)
 
 
 def picture_loss(name: str, logits: Tensor, x: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -86,6 +86,7 @@ def _train(commands: Any) -> None:
     add("--decoder", choices=DECODERS, help="default: conv_transpose")
     add("--code-size", type=int, metavar="N", help="numbers in the code, 1 to 128")
     add("--image-size", type=int, metavar="N", help="side of the pictures: 28, 32 or 64")
+    add("--hidden", choices=("linear", "relu"), help="between the encoder's linear layers")
     add("--seed", type=int, metavar="N", help="decides initial weights and order of the data")
     add("--precision", choices=("float32", "bfloat16"), help="default: the faster one here")
     add = train.add_argument_group("training (where it has several stages: the last)").add_argument
@@ -96,7 +97,9 @@ def _train(commands: Any) -> None:
     add("--learning-rate", type=float, metavar="X", help="Adam's; under one_cycle its peak")
     add("--balance", choices=BALANCES, help="part3: which sums are drawn how often")
     add("--partners", choices=PARTNERS, help="part3: one partner each, or all of a batch")
+    add("--beta2", type=float, metavar="X", help="decay rate of Adam's squared gradients")
     add("--schedule", choices=("constant", "one_cycle"), help="of the learning rate")
+    add("--shift", type=int, metavar="N", help="move training pictures by up to N pixels")
     add("--patience", type=int, metavar="N", help="stop after N epochs without a better one")
 
 

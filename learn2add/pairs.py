@@ -92,14 +92,20 @@ class AdditionPairs:
         labels: Integer labels ``[N]``, 0 to 9, each class present.
         balance: One of the above.
         device: Where the index tensors live.
+        held_out: (digit, addend) cells that are never drawn.
 
     Raises:
         ValueError: An empty class, labels outside 0 to 9, an unknown balance.
     """
 
     def __init__(
-        self, labels: Tensor, balance: str = "natural", device: torch.device | str = "cpu"
+        self,
+        labels: Tensor,
+        balance: str = "natural",
+        device: torch.device | str = "cpu",
+        held_out: Sequence[tuple[int, int]] = (),
     ) -> None:
+        self.held_out = frozenset(held_out)
         self.balance = check_choice("balance", balance, BALANCES)
         classes = _classes(labels)
         sizes = torch.tensor([len(members) for members in classes])
@@ -107,6 +113,8 @@ class AdditionPairs:
         self._classes = [members.to(device) for members in classes]
         self._table = torch.nn.utils.rnn.pad_sequence(self._classes, batch_first=True)
         self.cell_counts = cell_counts(sizes)
+        for digit, addend in self.held_out:
+            self.cell_counts[digit, addend] = 0
         self._cells = torch.tensor(CELLS, device=device)  # [55, 2]
         self._weights = torch.tensor([self._weight(*cell) for cell in CELLS], device=device)
 
@@ -114,7 +122,7 @@ class AdditionPairs:
         return int(self.cell_counts.sum())
 
     def _weight(self, digit: int, addend: int) -> float:
-        if self.balance == "natural":
+        if (digit, addend) in self.held_out or self.balance == "natural":
             return float(self.cell_counts[digit, addend])
         return 1 / cells_alike(self.balance, digit, addend)
 
@@ -150,6 +158,8 @@ class AdditionPairs:
             return self.draw(len(self), generator)
         inputs, addends, targets = [], [], []
         for digit, total, cell_inputs, cell_targets in _cell_pairs(self._classes, generator):
+            if (digit, total - digit) in self.held_out:
+                continue
             inputs.append(cell_inputs)
             addends.append(torch.full(cell_inputs.shape, float(total - digit)))
             targets.append(cell_targets)
@@ -176,10 +186,15 @@ class BatchPartners:
         per_class: Pictures of each digit in the batch, 2 or more; they stand in order of digits.
         balance: How much each cell weighs: "sums", "cells", "digits" or "mixed".
         device: Where the index tensors live.
+        held_out: (digit, addend) cells that weigh nothing.
     """
 
     def __init__(
-        self, per_class: int, balance: str = "cells", device: torch.device | str = "cpu"
+        self,
+        per_class: int,
+        balance: str = "cells",
+        device: torch.device | str = "cpu",
+        held_out: Sequence[tuple[int, int]] = (),
     ) -> None:
         self.per_class = check_int("per_class", per_class, 2)
         self.digit = torch.arange(10, device=device).repeat_interleave(per_class)
@@ -189,7 +204,10 @@ class BatchPartners:
         self.addend = cells[:, 1].float()
         weights = torch.tensor([1 / cells_alike(balance, *cell) for cell in CELLS])
         table = torch.zeros(10, 10)
-        table[tuple(torch.tensor(CELLS).T)] = weights / weights.sum()
+        table[tuple(torch.tensor(CELLS).T)] = weights
+        for digit, addend in held_out:
+            table[digit, addend] = 0
+        table /= table.sum()
         self._weights = table.to(device)  # [digit, addend], sum 1
         self.weight = self._weights[cells[:, 0], cells[:, 1]] * len(CELLS)
         """Weight of each pair, mean 1."""

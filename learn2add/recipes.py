@@ -10,8 +10,8 @@ from pathlib import Path
 
 from learn2add.checks import check_choice
 from learn2add.configs import RunConfig, Stage
+from learn2add.decoders import DECODERS
 from learn2add.hardware import default_device, default_precision
-from learn2add.models import DECODERS
 from learn2add.runs import Run, load_or_train, runs_root
 
 BUDGETS = ("reference", "quick", "smoke")
@@ -53,7 +53,7 @@ def part2(
     """
     stage = {
         "reference": Stage("autoencoder", 100, loss=loss),
-        "quick": Stage("autoencoder", 3, 200, 128, 6e-3, "one_cycle", loss),
+        "quick": Stage("autoencoder", 3, 440, 64, 5e-3, "one_cycle", loss),
         "smoke": Stage("autoencoder", 2, 5, 64, 3e-3, "one_cycle", loss),
     }[check_choice("budget", budget, BUDGETS)]
     return RunConfig((stage,), "autoencoder", decoder, code_size, seed=seed, **_common(budget))
@@ -67,7 +67,7 @@ def part2_long(*, seed: int = 0) -> RunConfig:
     Args:
         seed: Decides initial weights and order of the data.
     """
-    stage = Stage("autoencoder", 30, None, 128, 3e-3, "one_cycle", "l2")
+    stage = Stage("autoencoder", 30, None, 64, 4e-3, "one_cycle", "l2")
     return RunConfig((stage,), "autoencoder", "conv_transpose", 2, seed=seed, **_common("quick"))
 
 
@@ -85,9 +85,9 @@ def part3(decoder: str = "conv_transpose", *, budget: str = "quick", seed: int =
     stages = {
         "reference": (Stage("addition", 100),),
         "quick": (
-            Stage("autoencoder", 2, 400, 128, 6e-3, "one_cycle", "bce"),
+            Stage("autoencoder", 2, 800, 64, 5e-3, "one_cycle", "bce"),
             Stage("adder", 1, 1500, 1024, 1e-2, "one_cycle", balance="cells"),
-            Stage("addition", 13, 500, 130, 4e-3, "one_cycle", "bce", "mixed", "batch"),
+            Stage("addition", 10, 1000, 130, 4e-3, "one_cycle", "bce", "mixed", "batch", shift=1),
         ),
         "smoke": (
             Stage("autoencoder", 1, 5, 64, 3e-3, "one_cycle", "bce"),

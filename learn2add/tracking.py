@@ -68,7 +68,8 @@ class Tracker:
 
         ``SummaryWriter.add_hparams`` would open a second, time-stamped run for it.
         """
-        values = {name: "" if value is None else value for name, value in flat.items()}
+        plain = bool | int | float | str
+        values = {k: v if isinstance(v, plain) else str(v or "") for k, v in flat.items()}
         figures = {f"best/{name}": value for name, value in row.items() if "/validation" in name}
         for summary in hparams(values, figures):
             self.writer.file_writer.add_summary(summary)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from learn2add.addition_tasks import make_task
 from learn2add.checkpoints import (
     CheckpointError,
     load_tensors,
@@ -29,9 +30,9 @@ from learn2add.checkpoints import (
 )
 from learn2add.configs import RunConfig, Stage
 from learn2add.data import Digits
-from learn2add.models import AdditionModel, Autoencoder
+from learn2add.models import make_model
 from learn2add.objectives import rmse
-from learn2add.tasks import Task, make_task
+from learn2add.tasks import Task
 from learn2add.tracking import Tracker, write_metrics
 
 
@@ -56,10 +57,16 @@ class Progress:
 
 def build_model(config: RunConfig) -> nn.Module:
     """The untrained model of a configuration, its initial weights decided by ``config.seed``."""
-    kind = {"autoencoder": Autoencoder, "addition": AdditionModel}[config.model]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return kind(config.decoder, config.code_size, config.image_size)
+        return make_model(
+            config.model,
+            config.decoder,
+            config.code_size,
+            config.image_size,
+            hidden=config.hidden,
+            embed_addend=config.embed_addend,
+        )
 
 
 def seed_everything(seed: int) -> None:
@@ -179,7 +186,8 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], Progress]:
 
 def make_optimiser(task: Task, stage: Stage) -> torch.optim.Optimizer:
     """Adam, all its parameters updated by one kernel."""
-    return torch.optim.Adam(task.parameters(), lr=stage.learning_rate, fused=True)
+    betas = (0.9, stage.beta2)
+    return torch.optim.Adam(task.parameters(), stage.learning_rate, betas, fused=True)
 
 
 def run_epoch(

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from learn2add import __main__ as cli
-from learn2add import configs, data, models, options, recipes, runs
+from learn2add import configs, data, decoders, options, recipes, runs
 from learn2add.configs import RunConfig, Stage
 from learn2add.data import Digits, as_float
 
@@ -86,7 +86,7 @@ def test_help_does_not_wait_for_torch() -> None:
 
 
 def test_choices_are_those_of_the_package() -> None:
-    assert tuple(models.DECODERS) == options.DECODERS
+    assert tuple(decoders.DECODERS) == options.DECODERS
     assert recipes.BUDGETS == options.BUDGETS
     assert data.DATASETS == options.DATASETS
     assert configs.BALANCES == options.BALANCES

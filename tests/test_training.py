@@ -463,7 +463,7 @@ def test_the_loss_of_the_assignment(digits: tuple[Digits, Digits]) -> None:
             for a, b in ((model.decoder(z), x), (model.decoder(z_sum), y), (z_sum, z_target))
         ]
     original, added, code = (error.sum() / 32 for error in errors)
-    assert float(loss) == pytest.approx(0.1 * original + added + code, rel=1e-5)
+    assert loss.item() == pytest.approx(0.1 * original + added + code, rel=1e-5)
     assert float(squares["rmse"]) == pytest.approx(errors[0].sum(), rel=1e-5)
     assert float(squares["sum_rmse"]) == pytest.approx(errors[1].sum(), rel=1e-5)
 

@@ -1,0 +1,220 @@
+"""The joint stage: encoder, adder and decoder trained together (Parts III and IV)."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from learn2add.augmentation import shifted
+from learn2add.configs import RunConfig, Stage
+from learn2add.data import Digits, as_float
+from learn2add.encoders import Gaussian
+from learn2add.models import AdditionModel, encode
+from learn2add.objectives import (
+    gaussian_kl,
+    gaussian_kl_between,
+    gaussian_kl_from_moments,
+    picture_loss,
+    squared_error,
+)
+from learn2add.pairs import AdditionPairs, BatchPartners, Pairs
+from learn2add.tasks import (
+    EVALUATION_BATCH,
+    AdderTask,
+    AutoencoderTask,
+    Task,
+    fixed_pairs,
+    noise_for,
+    pair_batches,
+    rows,
+    split,
+    squares,
+)
+
+
+class AdditionTask:
+    """Parts III and IV: the whole training model and its loss.
+
+    ``l2_orig`` x reconstruction of the input + ``l2_added`` x picture of the sum + ``code`` x
+    difference of the two codes of the sum; with distributions also ``kld_encoder`` and
+    ``kld_adder`` x KL to N(0, I), and ``match`` x KL(q(z|y) || p(z'|z, addend)). Training decodes
+    samples, validation means. Source: assignment, Part III item 4, Part IV.
+    """
+
+    def __init__(
+        self,
+        model: AdditionModel,
+        config: RunConfig,
+        stage: Stage,
+        train: Digits,
+        validation: Digits,
+    ) -> None:
+        self.model, self.config, self.stage = model, config, stage
+        self.train, self.validation = train, validation
+        self.device = train.images.device
+        self.pairs = AdditionPairs(train.labels, stage.balance, self.device, config.held_out)
+        self.fixed = fixed_pairs(validation, stage, config)
+        self.steps = stage.steps or -(-len(self.pairs) // stage.batch_size)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """All of them: encoder, adder, decoder."""
+        return self.model.parameters()
+
+    def batches(self, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
+        """Input pictures uint8 ``[B, S, S]``, addends ``[B]``, target pictures; noise if needed."""
+        images, shift = self.train.images, self.stage.shift
+        for pairs in pair_batches(self.pairs, self.stage, generator):
+            x, y = (shifted(images[at], shift, generator) for at in (pairs.input, pairs.target))
+            addend = self.blurred(pairs.addend, generator)
+            yield x, addend, y, *noise_for(self.model.encoder, len(x), 2, generator)
+
+    def blurred(self, addend: Tensor, generator: torch.Generator) -> Tensor:
+        """The addends with the stage's ``addend_noise``."""
+        if not self.stage.addend_noise:
+            return addend
+        noise = torch.randn(addend.shape, generator=generator, device=addend.device)
+        return addend + self.stage.addend_noise * noise
+
+    def validation_batches(self) -> Iterator[tuple[Tensor, ...]]:
+        """Fixed pairs of the validation pictures."""
+        images = self.validation.images
+        for pairs in split(self.fixed, EVALUATION_BATCH):
+            yield images[pairs.input], pairs.addend, images[pairs.target]
+
+    def step(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss; squares of reconstruction (``rmse``) and sum (``sum_rmse``)."""
+        x, addend, y, *noise = batch
+        x, y = as_float(x), as_float(y)
+        out = self.model(x, addend, y, *noise)
+        config = self.config
+        loss = (
+            config.l2_orig * picture_loss(self.stage.loss, out.x_logits, x)
+            + config.l2_added * picture_loss(self.stage.loss, out.y_logits, y)
+            + config.code * squared_error(out.z_sum, out.z_target)
+        )
+        if out.q_x is not None and config.kld_encoder:
+            loss = loss + config.kld_encoder * gaussian_kl(*out.q_x)
+        if out.p_sum is not None and config.kld_adder:
+            loss = loss + config.kld_adder * gaussian_kl(*out.p_sum)
+        if out.p_sum is not None and config.match:
+            loss = loss + config.match * gaussian_kl_between(out.q_y, out.p_sum)
+        return loss, {"rmse": squares(out.x_logits, x), "sum_rmse": squares(out.y_logits, y)}
+
+    @torch.no_grad()
+    def pictures(self) -> dict[str, Tensor]:
+        """For ten validation pairs: input, reconstruction, picture of the sum, target."""
+        images, pairs = self.validation.images, Pairs(*(part[:10] for part in self.fixed))
+        x, y = as_float(images[pairs.input]), as_float(images[pairs.target])
+        out = self.model(x, pairs.addend, y)
+        return {"input_reconstruction_sum_target": rows(x, out.x_hat, out.y_hat, y)}
+
+
+class InBatch(NamedTuple):
+    """Pictures that are each other's partners."""
+
+    x: Tensor
+    """uint8 ``[B, S, S]`` in order of digits."""
+    addend: Tensor
+    """One valid addend for each, ``[B]``, for the picture of the sum."""
+    addends: Tensor
+    """The addend of every pair in the batch, for the codes, ``[P]``."""
+    noise: Tensor | None = None
+    """Standard normal ``[B, 2 * code_size]``, where codes are distributions."""
+
+
+class BatchAdditionTask(AdditionTask):
+    """The same with all partners in the batch at once: equal in expectation, and less noise.
+
+    A batch holds every digit equally often. Each picture is encoded once; its sum with one drawn
+    addend is drawn as a picture, and all its sums are made as codes. Pictures, codes and
+    distributions alike are compared with the mean over all partners in the batch (see
+    :class:`learn2add.pairs.BatchPartners`). The reconstruction is taken from one picture in
+    ``stage.reconstruct_every``. Validation is that of the parent class.
+    """
+
+    def __init__(
+        self,
+        model: AdditionModel,
+        config: RunConfig,
+        stage: Stage,
+        train: Digits,
+        validation: Digits,
+    ) -> None:
+        super().__init__(model, config, stage, train, validation)
+        self.classes = train.by_class()
+        self.partners = BatchPartners(
+            stage.batch_size // 10, stage.balance, self.device, config.held_out
+        )
+
+    def batches(self, generator: torch.Generator) -> Iterator[InBatch]:
+        """Batches of each digit equally often."""
+        shape, partners = (self.partners.per_class,), self.partners
+        for _ in range(self.steps):
+            at = [
+                members[torch.randint(len(members), shape, generator=generator, device=self.device)]
+                for members in self.classes
+            ]
+            x = shifted(self.train.images[torch.cat(at)], self.stage.shift, generator)
+            addends = self.blurred(partners.addend, generator)
+            noise = noise_for(self.model.encoder, len(x), 2, generator)
+            yield InBatch(x, partners.draw(generator), addends, *noise)
+
+    def step(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        """As in the parent class; of validation triples, or of a batch of this class."""
+        if not isinstance(batch, InBatch):
+            return super().step(batch)
+        x, addend, config, partners = as_float(batch.x), batch.addend, self.config, self.partners
+        z, q = encode(self.model.encoder, x)
+        noise = (None, None) if batch.noise is None else batch.noise.chunk(2, 1)
+        z = z if q is None else q.sample(noise[0])
+        some = slice(None, None, self.stage.reconstruct_every)  # pictures of a digit are shuffled
+        codes, loss, found = [z[some]], 0.0, {}
+        if config.l2_added:
+            codes.append(self.model.add(z, addend, noise[1])[0])
+        x_logits, *y_logits = self.model.decoder.logits(torch.cat(codes)).split(
+            [len(part) for part in codes]
+        )
+        loss = config.l2_orig * picture_loss(self.stage.loss, x_logits, x[some])
+        found["rmse"] = squares(x_logits, x[some]) * (len(x) / len(x_logits))
+        if y_logits:
+            y = partners.mean_partner(x, torch.arange(len(x), device=x.device), addend)
+            weight = partners.weight_of(addend)
+            loss = loss + config.l2_added * picture_loss(self.stage.loss, y_logits[0], y, weight)
+            found["sum_rmse"] = squares(y_logits[0], y)
+        return loss + self._code_terms(z, q, batch.addends), found
+
+    def _code_terms(self, z: Tensor, q: Gaussian | None, addends: Tensor) -> Tensor:
+        """All terms on codes, over all pairs in the batch."""
+        partners, config = self.partners, self.config
+        z_sum, p = self.model.add(z[partners.input], addends)
+        loss = z_sum.new_zeros(())
+        if config.code:
+            loss = loss + config.code * self._code_loss(z_sum, (z if q is None else q.mu).float())
+        if q is not None and config.kld_encoder:
+            loss = loss + config.kld_encoder * gaussian_kl(*q)
+        if p is not None and config.kld_adder:
+            loss = loss + config.kld_adder * gaussian_kl(*p)
+        if p is not None and config.match:
+            parts = torch.cat([q.mu, q.mu.square() + q.logvar.exp(), q.logvar], 1)
+            moments = partners.mean_partner(parts, partners.input, partners.addend).chunk(3, 1)
+            nats = gaussian_kl_from_moments(*moments, p)
+            loss = loss + config.match * (partners.weight * nats).mean()
+        return loss
+
+    def _code_loss(self, z_sum: Tensor, z_target: Tensor) -> Tensor:
+        """Mean over all pairs in the batch of the squared difference of the two codes."""
+        partners = self.partners
+        mean = partners.mean_partner(z_target, partners.input, partners.addend)
+        total = partners.digit[partners.input] + partners.addend.long()
+        spread = partners.spread(z_target)[total] @ partners.weight / len(total)
+        return squared_error(z_sum, mean, partners.weight) + spread
+
+
+def make_task(
+    model: nn.Module, config: RunConfig, stage: Stage, train: Digits, validation: Digits
+) -> Task:
+    """The task of one stage, over digits already on the training device."""
+    kinds = {"autoencoder": AutoencoderTask, "adder": AdderTask, "addition": AdditionTask}
+    kind = BatchAdditionTask if stage.partners == "batch" else kinds[stage.task]
+    return kind(model, config, stage, train, validation)

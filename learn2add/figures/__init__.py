@@ -1,0 +1,44 @@
+"""Every picture of the notebooks, the command line and the README.
+
+The functions take arrays (anything ``np.asarray`` accepts: NumPy, CPU tensors without gradient,
+nested lists) and know no model. Three rules hold for all of them.
+
+- **Pictures** are ``uint8`` in 0..255 or float in [0, 1], 0 = background, drawn as the assignment
+  draws them: ``Greys_r``, a white digit on black. ``[N, 1, S, S]`` is read as ``[N, S, S]``.
+- **Cells** are indexed ``[digit, addend]``. Drawn, the digit runs along x and the addend down y,
+  as in the assignment's display (Part III item 6). A cell whose sum exceeds 9 stays blank.
+- **Every function** takes ``title`` (above) and ``caption`` (small, below: budget, seed, run),
+  raises ``ValueError`` naming the argument when what it is given does not fit, and returns a
+  ``Figure`` made through pyplot. A notebook therefore shows it at the end of the cell by itself:
+  end the line with a semicolon, or keep the figure in a name, or Jupyter shows it twice. A script
+  that draws many should ``plt.close`` each one.
+
+Colours are Okabe and Ito's, which people with any common colour blindness can tell apart.
+"""
+
+from learn2add.figures.charts import cell_map, comparison_bars, curves, floors_bar, sum_distribution
+from learn2add.figures.drawing import PALETTE, STYLE
+from learn2add.figures.pictures import (
+    addition_grid,
+    image_grid,
+    pairs_strip,
+    reconstructions,
+    save_png,
+    strip,
+)
+
+__all__ = [
+    "PALETTE",
+    "STYLE",
+    "addition_grid",
+    "cell_map",
+    "comparison_bars",
+    "curves",
+    "floors_bar",
+    "image_grid",
+    "pairs_strip",
+    "reconstructions",
+    "save_png",
+    "strip",
+    "sum_distribution",
+]
