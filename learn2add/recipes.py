@@ -53,7 +53,7 @@ def part2(
     """
     stage = {
         "reference": Stage("autoencoder", 100, loss=loss),
-        "quick": Stage("autoencoder", 3, 440, 64, 5e-3, "one_cycle", loss),
+        "quick": Stage("autoencoder", 3, 440, 64, 5e-3, "one_cycle", loss, beta2=0.99),
         "smoke": Stage("autoencoder", 2, 5, 64, 3e-3, "one_cycle", loss),
     }[check_choice("budget", budget, BUDGETS)]
     return RunConfig((stage,), "autoencoder", decoder, code_size, seed=seed, **_common(budget))
@@ -62,13 +62,16 @@ def part2(
 def part2_long(*, seed: int = 0) -> RunConfig:
     """A longer reconstruction run at code size 2, to set beside the report's best RMSE, 0.1814.
 
-    30 epochs under a one-cycle schedule instead of 100 at a constant rate.
+    30 epochs under a one-cycle schedule instead of 100 at a constant rate, and a ReLU between the
+    encoder's two linear layers.
 
     Args:
         seed: Decides initial weights and order of the data.
     """
-    stage = Stage("autoencoder", 30, None, 64, 4e-3, "one_cycle", "l2")
-    return RunConfig((stage,), "autoencoder", "conv_transpose", 2, seed=seed, **_common("quick"))
+    stage = Stage("autoencoder", 30, None, 64, 4e-3, "one_cycle", "l2", beta2=0.99)
+    return RunConfig(
+        (stage,), "autoencoder", "conv_transpose", 2, hidden="relu", seed=seed, precision="float32"
+    )
 
 
 def part3(decoder: str = "conv_transpose", *, budget: str = "quick", seed: int = 0) -> RunConfig:
@@ -85,9 +88,16 @@ def part3(decoder: str = "conv_transpose", *, budget: str = "quick", seed: int =
     stages = {
         "reference": (Stage("addition", 100),),
         "quick": (
-            Stage("autoencoder", 2, 800, 64, 5e-3, "one_cycle", "bce"),
+            Stage("autoencoder", 2, 400, 128, 6e-3, "one_cycle", "bce", beta2=0.99),
             Stage("adder", 1, 1500, 1024, 1e-2, "one_cycle", balance="cells"),
-            Stage("addition", 10, 1000, 130, 4e-3, "one_cycle", "bce", "mixed", "batch", shift=1),
+            Stage(
+                "addition",
+                *(8, 1000, 130, 4e-3, "one_cycle", "bce"),
+                balance="mixed",
+                partners="batch",
+                beta2=0.99,
+                shift=1,
+            ),
         ),
         "smoke": (
             Stage("autoencoder", 1, 5, 64, 3e-3, "one_cycle", "bce"),
@@ -98,7 +108,12 @@ def part3(decoder: str = "conv_transpose", *, budget: str = "quick", seed: int =
     # With random partners the code term is mostly their spread; a third of it leaves more to
     # the pictures and tells the digits apart better (validation split).
     code = 1.0 if budget == "reference" else 0.3
-    return RunConfig(stages, "addition", decoder, code=code, seed=seed, **_common(budget))
+    # The assignment's encoder ends in two linear layers without activation, which are one. A ReLU
+    # between them lets the quick run go from 98.4 to 98.8 % on validation in equal steps.
+    hidden = "linear" if budget == "reference" else "relu"
+    return RunConfig(
+        stages, "addition", decoder, code=code, hidden=hidden, seed=seed, **_common(budget)
+    )
 
 
 def _common(budget: str) -> dict[str, str | int | None]:
