@@ -68,9 +68,9 @@ def part2_long(*, seed: int = 0) -> RunConfig:
     Args:
         seed: Decides initial weights and order of the data.
     """
-    stage = Stage("autoencoder", 30, None, 64, 4e-3, "one_cycle", "l2", beta2=0.99)
+    stage = Stage("autoencoder", 30, None, 64, 3e-3, "one_cycle", "l2", beta2=0.99)
     return RunConfig(
-        (stage,), "autoencoder", "conv_transpose", 2, hidden="relu", seed=seed, precision="float32"
+        (stage,), "autoencoder", "conv_transpose", 2, hidden="relu", seed=seed, **_common("quick")
     )
 
 
