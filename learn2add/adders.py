@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from learn2add.checks import check_int
 from learn2add.decoders import in_float32
-from learn2add.encoders import LOGVAR_RANGE, Gaussian
+from learn2add.encoders import Gaussian, gaussian_of
 
 
 class Adder(nn.Module):
@@ -77,5 +77,4 @@ class GaussianAdder(Adder):
     def gaussian(self, z: Tensor, addend: Tensor) -> Gaussian:
         """The distribution of the sum's code, for ``z`` ``[B, code_size]`` and addends ``[B]``."""
         hidden = in_float32(self.layers[:-1], self.joined(z, addend))
-        logvar = in_float32(self.logvar, hidden).clamp(*LOGVAR_RANGE)
-        return Gaussian(in_float32(self.layers[-1], hidden), logvar)
+        return gaussian_of(self.layers[-1], self.logvar, hidden)

@@ -10,7 +10,7 @@ from learn2add.augmentation import shifted
 from learn2add.configs import RunConfig, Stage
 from learn2add.data import Digits, as_float
 from learn2add.encoders import Gaussian
-from learn2add.models import AdditionModel, encode
+from learn2add.models import code_of
 from learn2add.objectives import (
     gaussian_kl,
     gaussian_kl_between,
@@ -18,13 +18,13 @@ from learn2add.objectives import (
     picture_loss,
     squared_error,
 )
-from learn2add.pairs import AdditionPairs, BatchPartners, Pairs
+from learn2add.pairs import BatchPartners, Pairs
 from learn2add.tasks import (
     EVALUATION_BATCH,
     AdderTask,
     AutoencoderTask,
+    PairsTask,
     Task,
-    fixed_pairs,
     noise_for,
     pair_batches,
     rows,
@@ -33,7 +33,7 @@ from learn2add.tasks import (
 )
 
 
-class AdditionTask:
+class AdditionTask(PairsTask):
     """Parts III and IV: the whole training model and its loss.
 
     ``l2_orig`` x reconstruction of the input + ``l2_added`` x picture of the sum + ``code`` x
@@ -41,21 +41,6 @@ class AdditionTask:
     ``kld_adder`` x KL to N(0, I), and ``match`` x KL(q(z|y) || p(z'|z, addend)). Training decodes
     samples, validation means. Source: assignment, Part III item 4, Part IV.
     """
-
-    def __init__(
-        self,
-        model: AdditionModel,
-        config: RunConfig,
-        stage: Stage,
-        train: Digits,
-        validation: Digits,
-    ) -> None:
-        self.model, self.config, self.stage = model, config, stage
-        self.train, self.validation = train, validation
-        self.device = train.images.device
-        self.pairs = AdditionPairs(train.labels, stage.balance, self.device, config.held_out)
-        self.fixed = fixed_pairs(validation, stage, config)
-        self.steps = stage.steps or -(-len(self.pairs) // stage.batch_size)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """All of them: encoder, adder, decoder."""
@@ -93,13 +78,21 @@ class AdditionTask:
             + config.l2_added * picture_loss(self.stage.loss, out.y_logits, y)
             + config.code * squared_error(out.z_sum, out.z_target)
         )
-        if out.q_x is not None and config.kld_encoder:
-            loss = loss + config.kld_encoder * gaussian_kl(*out.q_x)
-        if out.p_sum is not None and config.kld_adder:
-            loss = loss + config.kld_adder * gaussian_kl(*out.p_sum)
-        if out.p_sum is not None and config.match:
+        loss = self.with_prior(loss, out.q_x, out.p_sum)
+        if config.match:
             loss = loss + config.match * gaussian_kl_between(out.q_y, out.p_sum)
         return loss, {"rmse": squares(out.x_logits, x), "sum_rmse": squares(out.y_logits, y)}
+
+    def with_prior(
+        self, loss: Tensor | float, q: Gaussian | None, p: Gaussian | None
+    ) -> Tensor | float:
+        """The loss plus the weighted divergences of codes and sums from N(0, I)."""
+        config = self.config
+        if config.kld_encoder:
+            loss = loss + config.kld_encoder * gaussian_kl(*q)
+        if config.kld_adder:
+            loss = loss + config.kld_adder * gaussian_kl(*p)
+        return loss
 
     @torch.no_grad()
     def pictures(self) -> dict[str, Tensor]:
@@ -133,18 +126,11 @@ class BatchAdditionTask(AdditionTask):
     ``stage.reconstruct_every``. Validation is that of the parent class.
     """
 
-    def __init__(
-        self,
-        model: AdditionModel,
-        config: RunConfig,
-        stage: Stage,
-        train: Digits,
-        validation: Digits,
-    ) -> None:
-        super().__init__(model, config, stage, train, validation)
-        self.classes = train.by_class()
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.classes = self.train.by_class()
         self.partners = BatchPartners(
-            stage.batch_size // 10, stage.balance, self.device, config.held_out
+            self.stage.batch_size // 10, self.stage.balance, self.device, self.config.held_out
         )
 
     def batches(self, generator: torch.Generator) -> Iterator[InBatch]:
@@ -165,13 +151,12 @@ class BatchAdditionTask(AdditionTask):
         if not isinstance(batch, InBatch):
             return super().step(batch)
         x, addend, config, partners = as_float(batch.x), batch.addend, self.config, self.partners
-        z, q = encode(self.model.encoder, x)
         noise = (None, None) if batch.noise is None else batch.noise.chunk(2, 1)
-        z = z if q is None else q.sample(noise[0])
+        z, q = code_of(self.model.encoder, x, noise=noise[0])
         some = slice(None, None, self.stage.reconstruct_every)  # pictures of a digit are shuffled
-        codes, loss, found = [z[some]], 0.0, {}
+        codes, found = [z[some]], {}
         if config.l2_added:
-            codes.append(self.model.add(z, addend, noise[1])[0])
+            codes.append(code_of(self.model.adder, z, addend, noise=noise[1])[0])
         x_logits, *y_logits = self.model.decoder.logits(torch.cat(codes)).split(
             [len(part) for part in codes]
         )
@@ -184,18 +169,15 @@ class BatchAdditionTask(AdditionTask):
             found["sum_rmse"] = squares(y_logits[0], y)
         return loss + self._code_terms(z, q, batch.addends), found
 
-    def _code_terms(self, z: Tensor, q: Gaussian | None, addends: Tensor) -> Tensor:
+    def _code_terms(self, z: Tensor, q: Gaussian | None, addends: Tensor) -> Tensor | float:
         """All terms on codes, over all pairs in the batch."""
         partners, config = self.partners, self.config
-        z_sum, p = self.model.add(z[partners.input], addends)
-        loss = z_sum.new_zeros(())
+        z_sum, p = code_of(self.model.adder, z[partners.input], addends)
+        loss = 0.0
         if config.code:
-            loss = loss + config.code * self._code_loss(z_sum, (z if q is None else q.mu).float())
-        if q is not None and config.kld_encoder:
-            loss = loss + config.kld_encoder * gaussian_kl(*q)
-        if p is not None and config.kld_adder:
-            loss = loss + config.kld_adder * gaussian_kl(*p)
-        if p is not None and config.match:
+            loss = config.code * self._code_loss(z_sum, (z if q is None else q.mu).float())
+        loss = self.with_prior(loss, q, p)
+        if config.match:
             parts = torch.cat([q.mu, q.mu.square() + q.logvar.exp(), q.logvar], 1)
             moments = partners.mean_partner(parts, partners.input, partners.addend).chunk(3, 1)
             nats = gaussian_kl_from_moments(*moments, p)

@@ -62,11 +62,7 @@ class Decoder(nn.Module):
         """Decode ``z`` ``[B, code_size]`` to pixel logits ``[B, 1, S, S]``."""
         if z.dim() != 2 or z.shape[1] != self.code_size:
             raise ValueError(f"z has shape {list(z.shape)}; allowed is [B, {self.code_size}]")
-        first, *rest = self.expand
-        hidden = in_float32(first, z)
-        for layer in rest:
-            hidden = layer(hidden)
-        return self.draw(hidden)
+        return self.draw(self.expand[1:](in_float32(self.expand[0], z)))
 
     def draw(self, features: Tensor) -> Tensor:
         """Turn features ``[B, 128, S/4, S/4]`` into pixel logits ``[B, 1, S, S]``."""

@@ -99,6 +99,11 @@ class Gaussian(NamedTuple):
         return self.mu + torch.exp(0.5 * self.logvar) * noise
 
 
+def gaussian_of(mu: nn.Module, logvar: nn.Module, hidden: Tensor) -> Gaussian:
+    """The distribution that two heads make of the same features."""
+    return Gaussian(in_float32(mu, hidden), in_float32(logvar, hidden).clamp(*LOGVAR_RANGE))
+
+
 class GaussianEncoder(Encoder):
     """E of a variational autoencoder: the encoder with a second head for the log-variance.
 
@@ -119,6 +124,4 @@ class GaussianEncoder(Encoder):
     def gaussian(self, x: Tensor) -> Gaussian:
         """The code's distribution q(z | x) of ``x`` ``[B, 1, S, S]``."""
         self.check(x)
-        hidden = self.hidden(self.features(x))
-        mu, logvar = in_float32(self.code, hidden), in_float32(self.logvar, hidden)
-        return Gaussian(mu, logvar.clamp(*LOGVAR_RANGE))
+        return gaussian_of(self.code, self.logvar, self.hidden(self.features(x)))

@@ -50,12 +50,17 @@ class Autoencoder(nn.Module):
         return self.decoder(self.encoder(x))
 
 
-def encode(encoder: Encoder, x: Tensor) -> tuple[Tensor, Gaussian | None]:
-    """The code of ``x`` (its mean, if it is a distribution) and the distribution, if it is one."""
-    if not isinstance(encoder, GaussianEncoder):
-        return encoder(x), None
-    q = encoder.gaussian(x)
-    return q.mu, q
+def code_of(
+    part: Encoder | Adder, *inputs: Tensor, noise: Tensor | None = None
+) -> tuple[Tensor, Gaussian | None]:
+    """The code that an encoder or adder makes, and its distribution if it makes one.
+
+    Of a distribution the code is a sample with the given noise, or without noise the mean.
+    """
+    if not isinstance(part, GaussianEncoder | GaussianAdder):
+        return part(*inputs), None
+    found = part.gaussian(*inputs)
+    return (found.mu if noise is None else found.sample(noise)), found
 
 
 class AdditionOutput(NamedTuple):
@@ -133,25 +138,17 @@ class AdditionModel(nn.Module):
         Returns:
             Logits of reconstruction and sum picture, the codes of the sum, the distributions.
         """
-        both, q_both = encode(self.encoder, torch.cat([x, y]))
+        both, q_both = code_of(self.encoder, torch.cat([x, y]))
         (z, z_target), q_x, q_y = both.chunk(2), None, None
         if q_both is not None:
             q_x, q_y = (
                 Gaussian(*parts) for parts in zip(*(t.chunk(2) for t in q_both), strict=True)
             )
             z = z if noise is None else q_x.sample(noise.chunk(2, 1)[0])
-        z_sum, p_sum = self.add(z, addend, None if noise is None else noise.chunk(2, 1)[1])
+        noise = None if noise is None else noise.chunk(2, 1)[1]
+        z_sum, p_sum = code_of(self.adder, z, addend, noise=noise)
         x_logits, y_logits = self.decoder.logits(torch.cat([z, z_sum])).chunk(2)
         return AdditionOutput(x_logits, y_logits, z_sum, z_target, q_x, q_y, p_sum)
-
-    def add(
-        self, z: Tensor, addend: Tensor, noise: Tensor | None = None
-    ) -> tuple[Tensor, Gaussian | None]:
-        """The code of the sum ``[B, code_size]``, and its distribution if the adder has one."""
-        if not isinstance(self.adder, GaussianAdder):
-            return self.adder(z, addend), None
-        p = self.adder.gaussian(z, addend)
-        return (p.mu if noise is None else p.sample(noise)), p
 
     def inference(self) -> "AdditionInference":
         """The inference model, sharing this model's weights."""
@@ -201,11 +198,10 @@ class AdditionInference(nn.Module):
         """
 
         def drawn(part: Encoder | Adder, *inputs: Tensor) -> Tensor:
-            if not isinstance(part, GaussianEncoder | GaussianAdder):
-                return part(*inputs)
-            found: Gaussian = part.gaussian(*inputs)
-            shape, device = found.mu.shape, found.mu.device
-            noise = torch.randn(shape, generator=generator, device=device)
+            mean, found = code_of(part, *inputs)
+            if found is None:
+                return mean
+            noise = torch.randn(mean.shape, generator=generator, device=mean.device)
             return found.sample(temperature * noise)
 
         return self.decoder(drawn(self.adder, drawn(self.encoder, x), addend))

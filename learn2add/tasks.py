@@ -6,6 +6,7 @@ model. Here: the autoencoder's stage and the adder's; the joint one is in
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -15,7 +16,7 @@ from learn2add.augmentation import shifted
 from learn2add.configs import RunConfig, Stage
 from learn2add.data import Digits, as_float
 from learn2add.encoders import GaussianEncoder
-from learn2add.models import AdditionModel, Autoencoder, encode
+from learn2add.models import AdditionModel, Autoencoder, code_of
 from learn2add.objectives import gaussian_kl, gaussian_nll, picture_loss, squared_error
 from learn2add.pairs import AdditionPairs, Pairs
 
@@ -45,26 +46,42 @@ class Task(Protocol):
         """What TensorBoard shows each epoch: by tag, a grey picture ``[1, H, W]`` in [0, 1]."""
 
 
-class AutoencoderTask:
+@dataclass(eq=False)
+class StageTask:
+    """What every stage is given."""
+
+    model: Autoencoder | AdditionModel
+    config: RunConfig
+    stage: Stage
+    train: Digits
+    validation: Digits
+
+    def __post_init__(self) -> None:
+        self.device = self.train.images.device
+
+
+class PairsTask(StageTask):
+    """A stage that learns from addition pairs."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        stage, held_out = self.stage, self.config.held_out
+        self.pairs = AdditionPairs(self.train.labels, stage.balance, self.device, held_out)
+        self.fixed = fixed_pairs(self.validation, stage, self.config)
+        self.steps = stage.steps or -(-len(self.pairs) // stage.batch_size)
+
+
+class AutoencoderTask(StageTask):
     """Part II: reconstruct pictures. Trains E and D, of an autoencoder or an addition model.
 
     With a variational encoder (Part IV item 1) a sample of the code is decoded, and ``kld_encoder``
     x KL(q(z|x) || N(0, I)) joins the loss; validation decodes the mean.
     """
 
-    def __init__(
-        self,
-        model: Autoencoder | AdditionModel,
-        config: RunConfig,
-        stage: Stage,
-        train: Digits,
-        validation: Digits,
-    ) -> None:
-        self.encoder, self.decoder = model.encoder, model.decoder
-        self.config = config
-        self.stage, self.train, self.validation = stage, train, validation
-        self.device = train.images.device
-        self.steps = stage.steps or -(-len(train) // stage.batch_size)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.encoder, self.decoder = self.model.encoder, self.model.decoder
+        self.steps = self.stage.steps or -(-len(self.train) // self.stage.batch_size)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Encoder's, then decoder's."""
@@ -90,8 +107,8 @@ class AutoencoderTask:
     def step(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
         """Reconstruction loss of pictures uint8 ``[B, S, S]``, and ``rmse``'s squares."""
         x = as_float(batch[0])
-        z, q = encode(self.encoder, x)
-        logits = self.decoder.logits(q.sample(batch[1]) if len(batch) > 1 else z)
+        z, q = code_of(self.encoder, x, noise=batch[1] if len(batch) > 1 else None)
+        logits = self.decoder.logits(z)
         loss = picture_loss(self.stage.loss, logits, x)
         if q is not None:
             loss = loss + self.config.kld_encoder * gaussian_kl(q.mu, q.logvar)
@@ -104,7 +121,7 @@ class AutoencoderTask:
         return {"input_reconstruction": rows(x, self.decoder(self.encoder(x)))}
 
 
-class AdderTask:
+class AdderTask(PairsTask):
     """P alone: codes of the inputs to codes of random partners, E and D untouched.
 
     Codes are computed once, so a step costs a few matrix products of the small adder. The best
@@ -112,26 +129,15 @@ class AdderTask:
     distribution of the class's codes, by maximum likelihood.
     """
 
-    def __init__(
-        self,
-        model: AdditionModel,
-        config: RunConfig,
-        stage: Stage,
-        train: Digits,
-        validation: Digits,
-    ) -> None:
-        self.model, self.adder, self.stage = model, model.adder, stage
-        self.device = train.images.device
+    def __post_init__(self) -> None:
+        super().__post_init__()
         with torch.no_grad():
-            self.codes = _encode(model.encoder, train)
-            self.validation_codes = _encode(model.encoder, validation)
-        self.pairs = AdditionPairs(train.labels, stage.balance, self.device, config.held_out)
-        self.fixed = fixed_pairs(validation, stage, config)
-        self.steps = stage.steps or -(-len(self.pairs) // stage.batch_size)
+            self.codes = _encode(self.model.encoder, self.train)
+            self.validation_codes = _encode(self.model.encoder, self.validation)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """The adder's."""
-        return self.adder.parameters()
+        return self.model.adder.parameters()
 
     def batches(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Codes, addends and partners' codes."""
@@ -147,7 +153,7 @@ class AdderTask:
     def step(self, batch: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Squared error, or likelihood, between the adder's code and the partner's."""
         z, addend, z_target = batch
-        z_sum, p = self.model.add(z, addend)
+        z_sum, p = code_of(self.model.adder, z, addend)
         return (squared_error(z_sum, z_target) if p is None else gaussian_nll(p, z_target)), {}
 
     def pictures(self) -> dict[str, Tensor]:

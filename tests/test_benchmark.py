@@ -71,7 +71,7 @@ def test_faster_than_the_usual_loop_without_loss() -> None:
     fast = default_precision(default_device())
     assert len(speeds) == (3 if fast == "bfloat16" else 2)
     # README: 2.9 times in bfloat16 and 1.8 in float32; a machine with neighbours shows less.
-    assert speeds[f"learn2add {fast}"].ratio >= (2.0 if fast == "bfloat16" else 1.1)
+    assert speeds[f"learn2add {fast}"].ratio >= (2 if fast == "bfloat16" else 1.2)
     for speed in speeds.values():
         assert speed.rmse is not None
-        assert speed.rmse <= 1.05 * speeds[USUAL].rmse
+        assert speed.rmse <= 1.03 * speeds[USUAL].rmse

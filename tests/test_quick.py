@@ -20,7 +20,7 @@ def test_part3_quick(tmp_path):
     # The kept run's worst cell is above 0.96. Other processors round otherwise and train another
     # run; its thousand nines must not speak against 0.96.
     assert found["cells_worst_interval"][1] >= 0.96
-    assert found["sum_mse"] < 1.04 * found["floor_class_mean"]
+    assert found["sum_mse"] < 1.03 * found["floor_class_mean"]
     assert found["rmse"] < 0.16
 
 
