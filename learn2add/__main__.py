@@ -218,7 +218,7 @@ def adding_run(name: str | None) -> "Run":
             "no trained addition model came with this copy; train one with `learn2add train part3` "
             "and name its folder with --run"
         )
-    if not run.config.model.endswith("addition"):
+    if not run.config.kind.adder:
         raise ValueError(f"{run.folder} is an {run.config.model} without adder; name another run")
     return run
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from learn2add.checks import check_choice, check_finite, check_int
 from learn2add.decoders import DECODERS, IMAGE_SIZES
-from learn2add.models import MODELS
+from learn2add.models import MODELS, Kind
 
 TASKS = ("autoencoder", "adder", "addition")
 BALANCES = ("natural", "sums", "cells", "digits", "mixed")
@@ -161,7 +161,7 @@ class RunConfig:
         if not self.stages:
             raise ValueError("stages is empty; allowed is one stage or more")
         tasks = {stage.task for stage in self.stages}
-        if self.model.endswith("autoencoder") and tasks != {"autoencoder"}:
+        if not self.kind.adder and tasks != {"autoencoder"}:
             raise ValueError(f"stages hold {sorted(tasks)}; an autoencoder has no adder to train")
         cells = tuple((int(digit), int(addend)) for digit, addend in self.held_out)
         object.__setattr__(self, "held_out", cells)  # JSON makes lists of tuples
@@ -173,10 +173,15 @@ class RunConfig:
             ("kld_adder", "generative"),
             ("match", "generative"),
         ):
-            if getattr(self, name) and not MODELS[self.model].get(part):
+            if getattr(self, name) and not getattr(self.kind, part):
                 raise ValueError(
                     f"{name} is {getattr(self, name)}; model {self.model!r} has no such term"
                 )
+
+    @property
+    def kind(self) -> Kind:
+        """What the model is made of."""
+        return MODELS[self.model]
 
     def to_json(self) -> str:
         """The configuration as readable JSON."""

@@ -242,7 +242,7 @@ def evaluate(run: Run, split: str = "test", device: torch.device | str = "cpu") 
     if config.dataset == "MNIST":
         judge = load_judge(device=device)
         found["judge_accuracy"] = judge_accuracy(judge, digits)
-        if config.model.endswith("addition"):
+        if config.kind.adder:
             found |= summarise(judge_sums(model.inference(), judge, digits), digits)
             found |= floors(digits)
     return found

@@ -207,14 +207,25 @@ class AdditionInference(nn.Module):
         return self.decoder(drawn(self.adder, drawn(self.encoder, x), addend))
 
 
-MODELS: dict[str, dict[str, bool]] = {
-    "autoencoder": {},
-    "variational_autoencoder": {"variational": True},
-    "addition": {},
-    "variational_addition": {"variational": True},
-    "generative_addition": {"variational": True, "generative": True},
+class Kind(NamedTuple):
+    """What a whole model is made of."""
+
+    adder: bool
+    """Whether it adds, or reconstructs only."""
+    variational: bool
+    """Whether its encoder makes distributions."""
+    generative: bool
+    """Whether its adder does."""
+
+
+MODELS = {
+    "autoencoder": Kind(adder=False, variational=False, generative=False),
+    "variational_autoencoder": Kind(adder=False, variational=True, generative=False),
+    "addition": Kind(adder=True, variational=False, generative=False),
+    "variational_addition": Kind(adder=True, variational=True, generative=False),
+    "generative_addition": Kind(adder=True, variational=True, generative=True),
 }
-"""The whole models by name, and which of their parts are distributions."""
+"""The whole models by name."""
 
 
 def make_model(
@@ -231,8 +242,9 @@ def make_model(
     Raises:
         ValueError: An argument is not allowed.
     """
-    parts = MODELS[check_choice("model", name, tuple(MODELS))]
-    if name.endswith("autoencoder"):
-        return Autoencoder(decoder, code_size, image_size, hidden=hidden, **parts)
-    parts = parts | {"embed_addend": embed_addend, "hidden": hidden}
-    return AdditionModel(decoder, code_size, image_size, **parts)
+    kind = MODELS[check_choice("model", name, tuple(MODELS))]
+    encoder = {"variational": kind.variational, "hidden": hidden}
+    if not kind.adder:
+        return Autoencoder(decoder, code_size, image_size, **encoder)
+    adder = {"generative": kind.generative, "embed_addend": embed_addend}
+    return AdditionModel(decoder, code_size, image_size, **encoder, **adder)

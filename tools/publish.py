@@ -24,7 +24,7 @@ def sample(run: Run) -> None:
     test = load_digits(run.config.dataset, "test").resized(run.config.image_size)
     first = torch.tensor([int(members[0]) for members in test.by_class()])
     model, caption = run.model("cpu"), "First test digit of each class."
-    if run.config.model.endswith("addition"):
+    if run.config.kind.adder:
         digit, addend = torch.tensor(CELLS).T
         drawn = add(model.inference(), test.images[first[digit]], addend.float())
         grid: list[list[torch.Tensor | None]] = [[None] * 10 for _ in range(10)]
