@@ -116,15 +116,12 @@ class AdditionPairs:
         for digit, addend in self.held_out:
             self.cell_counts[digit, addend] = 0
         self._cells = torch.tensor(CELLS, device=device)  # [55, 2]
-        self._weights = torch.tensor([self._weight(*cell) for cell in CELLS], device=device)
+        natural = self.balance == "natural"
+        table = self.cell_counts.float() if natural else cell_weights(balance, held_out)
+        self._weights = table.to(device)[tuple(self._cells.T)]
 
     def __len__(self) -> int:
         return int(self.cell_counts.sum())
-
-    def _weight(self, digit: int, addend: int) -> float:
-        if (digit, addend) in self.held_out or self.balance == "natural":
-            return float(self.cell_counts[digit, addend])
-        return 1 / cells_alike(self.balance, digit, addend)
 
     def draw(self, count: int, generator: torch.Generator) -> Pairs:
         """Draw ``count`` pairs, with replacement; no picture is its own partner.
@@ -174,6 +171,18 @@ def cells_alike(balance: str, digit: int, addend: int) -> float:
     return alike[balance] if balance in alike else (10 - digit) ** 0.5
 
 
+def cell_weights(balance: str, held_out: Sequence[tuple[int, int]] = ()) -> Tensor:
+    """How often each cell is drawn, up to a factor, under each balance but "natural".
+
+    Returns:
+        float32 ``[10, 10]``, by digit and addend; 0 where held out or where the sum exceeds 9.
+    """
+    weights = torch.zeros(10, 10)
+    for digit, addend in set(CELLS) - set(held_out):
+        weights[digit, addend] = 1 / cells_alike(balance, digit, addend)
+    return weights
+
+
 class BatchPartners:
     """All pairs inside one batch that holds every digit equally often, for all partners at once.
 
@@ -202,13 +211,8 @@ class BatchPartners:
         member = torch.arange(per_class, device=device).repeat(len(CELLS))
         self.input = cells[:, 0] * per_class + member
         self.addend = cells[:, 1].float()
-        weights = torch.tensor([1 / cells_alike(balance, *cell) for cell in CELLS])
-        table = torch.zeros(10, 10)
-        table[tuple(torch.tensor(CELLS).T)] = weights
-        for digit, addend in held_out:
-            table[digit, addend] = 0
-        table /= table.sum()
-        self._weights = table.to(device)  # [digit, addend], sum 1
+        table = cell_weights(balance, held_out)
+        self._weights = (table / table.sum()).to(device)  # [digit, addend], sum 1
         self.weight = self._weights[cells[:, 0], cells[:, 1]] * len(CELLS)
         """Weight of each pair, mean 1."""
 
