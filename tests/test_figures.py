@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from learn2add import figures
 from learn2add.data import load_digits
-from learn2add.figures.drawing import apart
+from learn2add.figures.marks import apart
 
 pytestmark = pytest.mark.filterwarnings("error")
 CELLS = [(digit, addend) for digit in range(10) for addend in range(10 - digit)]

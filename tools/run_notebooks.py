@@ -35,6 +35,7 @@ METADATA = {
 # Bars as text: they can be shown here, and leave no widget without its state behind.
 STARTUP = "import tqdm.auto, tqdm.std\ntqdm.auto.tqdm = tqdm.std.tqdm\ndel tqdm\n"
 BAR = re.compile(r"\d%\|.*\|")
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 class ThisPythonSpec(KernelSpecManager):
@@ -126,9 +127,14 @@ def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 
 def is_progress(output: NotebookNode) -> bool:
-    """Whether an output is nothing but a progress bar; lines of bars are taken out of others."""
-    if "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
-        return True
+    """Whether an output is nothing but a progress bar; lines of bars are taken out of others.
+
+    A widget is such a bar unless it brings a picture: then the picture alone stays, for without
+    its kernel a widget is dead and would hide it.
+    """
+    data = output.get("data", {})
+    if data.pop(WIDGET, None) is not None:
+        return "image/png" not in data
     if output.output_type != "stream" or not BAR.search(output.text):
         return False
     lines = re.split(r"[\r\n]+", output.text)

@@ -11,13 +11,20 @@ nested lists) and know no model. Three rules hold for all of them.
   raises ``ValueError`` naming the argument when what it is given does not fit, and returns a
   ``Figure`` made through pyplot. A notebook therefore shows it at the end of the cell by itself:
   end the line with a semicolon, or keep the figure in a name, or Jupyter shows it twice. A script
-  that draws many should ``plt.close`` each one.
+  that draws many should ``plt.close`` each one. ``sum_slider`` alone shows what another draws.
 
 Colours are Okabe and Ito's, which people with any common colour blindness can tell apart.
 """
 
 from learn2add.figures.charts import cell_map, comparison_bars, curves, floors_bar, sum_distribution
-from learn2add.figures.drawing import PALETTE, STYLE
+from learn2add.figures.evidence import (
+    blame_bars,
+    digit_map,
+    seeds_plot,
+    sweep_curves,
+    trade_off,
+    weightings_table,
+)
 from learn2add.figures.pictures import (
     addition_grid,
     image_grid,
@@ -26,19 +33,28 @@ from learn2add.figures.pictures import (
     save_png,
     strip,
 )
+from learn2add.figures.sheets import PALETTE, STYLE
+from learn2add.figures.slider import sum_slider
 
 __all__ = [
     "PALETTE",
     "STYLE",
     "addition_grid",
+    "blame_bars",
     "cell_map",
     "comparison_bars",
     "curves",
+    "digit_map",
     "floors_bar",
     "image_grid",
     "pairs_strip",
     "reconstructions",
     "save_png",
+    "seeds_plot",
     "strip",
     "sum_distribution",
+    "sum_slider",
+    "sweep_curves",
+    "trade_off",
+    "weightings_table",
 ]

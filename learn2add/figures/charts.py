@@ -8,15 +8,16 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from learn2add.figures.drawing import (
-    DIAMOND,
-    FAINT,
-    INK,
-    PALETTE,
-    PLATE,
-    SMALL,
-    TEXT,
-    WARN,
+from learn2add.figures.inputs import (
+    DIGITS,
+    VALID,
+    as_cells,
+    as_numbers,
+    as_rows,
+    as_run,
+    as_strings,
+)
+from learn2add.figures.marks import (
     corner_note,
     draw_bar_marks,
     draw_run,
@@ -28,19 +29,20 @@ from learn2add.figures.drawing import (
     number_cells,
     percent,
     plain_log,
-    plot,
-    styled,
     thousands,
     write,
 )
-from learn2add.figures.inputs import (
-    DIGITS,
-    VALID,
-    as_cells,
-    as_numbers,
-    as_rows,
-    as_run,
-    as_strings,
+from learn2add.figures.sheets import (
+    DIAMOND,
+    FAINT,
+    INK,
+    PALETTE,
+    PLATE,
+    SMALL,
+    TEXT,
+    WARN,
+    plot,
+    styled,
 )
 
 

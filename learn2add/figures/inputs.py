@@ -129,15 +129,29 @@ def as_run(name: str, run: Mapping[str, ArrayLike], low: float) -> dict[str, NDA
 
 
 def as_rows(
-    name: str, rows: Mapping[str, ArrayLike] | None, kinds: Iterable[str], shape: tuple[int, ...]
+    name: str,
+    rows: Mapping[str, ArrayLike] | None,
+    kinds: Iterable[str],
+    shape: tuple[int, ...],
+    owner: str = "values",
 ) -> dict[str, NDArray]:
-    """For each of ``kinds`` its row of numbers, of that shape: NaN where there is none."""
+    """For each of ``kinds`` its row of numbers, of that shape: NaN where there is none.
+
+    ``owner`` is the argument that holds the kinds.
+    """
     rows, found = rows or {}, {kind: np.full(shape, np.nan) for kind in kinds}
     for kind, row in rows.items():
         if kind not in found:
-            raise ValueError(f"{name} names {kind!r}, which values does not hold")
+            raise ValueError(f"{name} names {kind!r}, which {owner} does not hold")
         found[kind] = as_numbers(f"{name}[{kind!r}]", row, shape, nan=True)
     return found
+
+
+def as_digits(**values: int) -> None:
+    """Digits by the name of the argument that gave them."""
+    for name, value in values.items():
+        if not isinstance(value, (int, np.integer)) or not 0 <= value <= 9:
+            raise ValueError(f"{name} must be a digit from 0 to 9, got {value!r}")
 
 
 def as_strings(name: str, texts: Sequence[str] | None, count: int | None = None) -> list[str]:

@@ -9,21 +9,6 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from learn2add.checkpoints import write_atomically
-from learn2add.figures.drawing import (
-    FAINT,
-    SMALL,
-    WARN,
-    board,
-    corner_note,
-    draw_picture,
-    frame_cell,
-    label_row,
-    layout,
-    number_cells,
-    plot,
-    styled,
-    write,
-)
 from learn2add.figures.inputs import (
     VALID,
     as_cell_pictures,
@@ -33,6 +18,15 @@ from learn2add.figures.inputs import (
     as_string_rows,
     as_strings,
 )
+from learn2add.figures.marks import (
+    corner_note,
+    draw_picture,
+    frame_cell,
+    label_row,
+    number_cells,
+    write,
+)
+from learn2add.figures.sheets import FAINT, SMALL, WARN, board, layout, plot, styled
 
 
 @styled
