@@ -6,6 +6,7 @@ mean, and a sharp, correct digit scores worse than that blur. So a judge reads t
 squared error stands beside its floors.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from learn2add.checks import check_finite
 from learn2add.data import Digits, as_float, load_digits
+from learn2add.evidence import added, encode, gather
 from learn2add.judge import Judge, load_judge
 from learn2add.models import AdditionInference
 from learn2add.objectives import rmse
@@ -33,6 +35,21 @@ class Interval(NamedTuple):
     high: Any
 
 
+class Blame(NamedTuple):
+    """Where wrong sums come from, as shares of all wrong sums; they add up to 1 (or all are NaN).
+
+    ``misread``: the reconstruction of the input already shows another digit. ``misadded``: not so,
+    but the adder's code lies nearest to the mean code of another digit than the sum. ``misdrawn``:
+    neither; the code is at its place and the picture is not.
+    """
+
+    misread: float
+    misadded: float
+    misdrawn: float
+    wrong: int
+    """Wrong sums in all."""
+
+
 class SumScores(NamedTuple):
     """What the judge and the squared error say of all sums.
 
@@ -46,6 +63,14 @@ class SumScores(NamedTuple):
     picture of the sum."""
     confusion: np.ndarray
     """int64 ``[10, 10]``: drawn pictures by (sum, digit read)."""
+    causes: tuple[int, int, int] = (0, 0, 0)
+    """Wrong sums that are misread, misadded, misdrawn; see :class:`Blame`."""
+
+    @property
+    def blame(self) -> Blame:
+        """The causes as shares."""
+        wrong = sum(self.causes)
+        return Blame(*(n / wrong if wrong else float("nan") for n in self.causes), wrong)
 
     @property
     def correct(self) -> np.ndarray:
@@ -125,23 +150,28 @@ def judge_sums(model: AdditionInference, judge: Judge, digits: Digits) -> SumSco
         digits: Test digits, on the model's device.
 
     Returns:
-        Counts and errors per cell.
+        Counts and errors per cell, and what went wrong first where a sum is wrong.
     """
     means, variances = _class_moments(digits)
-    confusion, mse = np.zeros((10, 10), np.int64), np.full((10, 10), np.nan)
+    confusion, mse, causes = np.zeros((10, 10), np.int64), np.full((10, 10), np.nan), np.zeros(3)
     classes = digits.by_class()
-    codes = [model.encoder(as_float(digits.images[members])) for members in classes]
+    codes = [encode(model, digits.images[members]) for members in classes]
+    centres = torch.stack([z.mean(0) for z in codes])
+    lost = [judge.read(model.decoder(z)).argmax(1) != digit for digit, z in enumerate(codes)]
     right = [np.zeros((len(members), 10 - d), bool) for d, members in enumerate(classes)]
     for digit, addend in CELLS:
-        z, total = codes[digit], digit + addend
-        addends = torch.full((len(z),), float(addend), device=z.device)
-        y_hat = model.decoder(model.adder(z, addends))
-        read = judge.read(y_hat).argmax(1).cpu()
-        right[digit][:, addend] = (read == total).numpy()
-        confusion[total] += torch.bincount(read, minlength=10).numpy()
+        z_sum, total = added(model, codes[digit], addend), digit + addend
+        y_hat = model.decoder(z_sum)
+        read = judge.read(y_hat).argmax(1)
+        wrong = read != total
+        elsewhere = torch.cdist(z_sum.float(), centres.float()).argmin(1) != total
+        misread, misadded = wrong & lost[digit], wrong & ~lost[digit] & elsewhere
+        causes += [float(n.sum()) for n in (misread, misadded, wrong & ~misread & ~misadded)]
+        right[digit][:, addend] = (~wrong).cpu().numpy()
+        confusion[total] += read.bincount(minlength=10).cpu().numpy()
         error = (y_hat[:, 0] - means[total].float()).square().mean() + variances[total]
         mse[digit, addend] = float(error)
-    return SumScores(right, mse, confusion)
+    return SumScores(right, mse, confusion, tuple(int(n) for n in causes))
 
 
 def _class_moments(digits: Digits) -> tuple[Tensor, Tensor]:
@@ -233,7 +263,8 @@ def evaluate(run: Run, split: str = "test", device: torch.device | str = "cpu") 
     Returns:
         ``judge_accuracy``, ``rmse``; for an addition model also ``cells_mean``, ``cells_worst``,
         ``pairs_mean`` (with intervals), ``sum_mse``, ``floor_class_mean``, ``floor_one_mean``,
-        ``real_digit``.
+        ``real_digit``, ``held_out_cells_mean`` (None where no cell was held out), ``misread``,
+        ``misadded``, ``misdrawn`` and the keys of :func:`learn2add.evidence.gather`.
     """
     config = run.config
     digits = load_digits(config.dataset, split).resized(config.image_size).to(device)
@@ -243,9 +274,20 @@ def evaluate(run: Run, split: str = "test", device: torch.device | str = "cpu") 
         judge = load_judge(device=device)
         found["judge_accuracy"] = judge_accuracy(judge, digits)
         if config.kind.adder:
-            found |= summarise(judge_sums(model.inference(), judge, digits), digits)
-            found |= floors(digits)
-    return found
+            inference = model.inference()
+            scores = judge_sums(inference, judge, digits)
+            found |= summarise(scores, digits) | floors(digits)
+            found["held_out_cells_mean"] = held_out_mean(scores, config.held_out)
+            found |= dict(zip(Blame._fields[:3], scores.blame, strict=False))
+            found |= gather(inference, judge, digits)
+    # JSON knows no NaN: a model that never turns from 8 to 9 has no turning point.
+    return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in found.items()}
+
+
+def held_out_mean(scores: SumScores, cells: Sequence[tuple[int, int]]) -> float | None:
+    """Mean accuracy over cells that were never trained; None where there are none."""
+    accuracy = wilson(scores.correct, scores.total).value
+    return float(np.mean([accuracy[cell] for cell in cells])) if cells else None
 
 
 def judge_accuracy(judge: Judge, digits: Digits) -> float:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from learn2add.augmentation import shifted
+from learn2add.collapse import Health
 from learn2add.configs import RunConfig, Stage
 from learn2add.data import Digits, as_float
 from learn2add.encoders import GaussianEncoder
@@ -45,6 +46,9 @@ class Task(Protocol):
     def pictures(self) -> dict[str, Tensor]:
         """What TensorBoard shows each epoch: by tag, a grey picture ``[1, H, W]`` in [0, 1]."""
 
+    def examine(self) -> Health | None:
+        """How the model is doing after an epoch; None where the stage does not draw sums."""
+
 
 @dataclass(eq=False)
 class StageTask:
@@ -58,6 +62,10 @@ class StageTask:
 
     def __post_init__(self) -> None:
         self.device = self.train.images.device
+
+    def examine(self) -> Health | None:
+        """Nothing to examine: this stage draws no sums."""
+        return None
 
 
 class PairsTask(StageTask):

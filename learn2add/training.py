@@ -9,7 +9,7 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,7 @@ def train(
     *,
     device: torch.device | str = "cpu",
     progress: bool = True,
+    after_epoch: Callable[[dict[str, Any]], None] | None = None,
 ) -> Progress:
     """Train, or go on training, the run in ``folder``.
 
@@ -128,6 +129,7 @@ def train(
         folder: The run's folder.
         device: Where to train.
         progress: Whether to show a progress bar.
+        after_epoch: Is given each epoch's row; what it raises ends the training.
 
     Returns:
         The finished progress, with one row of figures per epoch.
@@ -160,9 +162,16 @@ def train(
                 unpack_optimiser(last, tensors, optimiser)
             while state.stage == number:
                 row = run_epoch(config, state, task, optimiser, bar)
+                health = task.examine()
+                if health:
+                    row |= health.figures()
+                    if progress and (alarm := health.alarm()):
+                        bar.write(f"epoch {row['epoch']}: {alarm}")
                 close_epoch(config, state, row)
                 save_epoch(config, state, model, optimiser, Path(folder))
                 tracker.epoch(row, len(state.history), task.pictures())
+                if after_epoch:
+                    after_epoch(row)
                 bar.set_postfix_str(f"{row['task']} loss {row['loss/validation']:.4g}")
         tracker.hyper_parameters(config.flat(), state.history[state.best_epoch - 1])
     return state

@@ -1,17 +1,21 @@
 """The evidence: causes of errors, the turn between whole numbers, fidelity and diversity."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from learn2add import evidence
+from learn2add import collapse, evidence
+from learn2add.configs import RunConfig, Stage
 from learn2add.data import Digits, as_float
+from learn2add.evaluation import judge_sums
 from learn2add.judge import Judge, load_judge
 from learn2add.models import AdditionInference, AdditionModel
 from learn2add.pairs import CELLS
+from learn2add.training import train
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +64,7 @@ class Oracle(nn.Module):
 
 
 def test_no_error_no_blame(judge: Judge, digits: Digits) -> None:
-    found = evidence.blame(Oracle(judge, digits), judge, digits)
+    found = judge_sums(Oracle(judge, digits), judge, digits).blame
     assert found.wrong == 0
     assert math.isnan(found.misread)
 
@@ -69,11 +73,11 @@ def test_blame_finds_the_part_that_went_wrong(judge: Judge, digits: Digits) -> N
     counts = digits.labels.bincount(minlength=10)
     model = Oracle(judge, digits)
     model.misadds = 3
-    found = evidence.blame(model, judge, digits)
+    found = judge_sums(model, judge, digits).blame
     assert found[:3] == (0, 1, 0)
     assert found.wrong == counts[:7].sum()  # digits 0 to 6 can take + 3
     model.misdraws = 5
-    both = evidence.blame(model, judge, digits)
+    both = judge_sums(model, judge, digits).blame
     drawn = counts[:6].sum() - counts[2] + counts[3]  # sums of 5, and 3 + 3, thought to be 5
     assert both.wrong == found.wrong + counts[:6].sum() - counts[2]
     assert both.misdrawn == pytest.approx(float((drawn - counts[3]) / both.wrong))
@@ -84,7 +88,7 @@ def test_what_is_misread_is_not_blamed_on_the_adder(judge: Judge, digits: Digits
     model = Oracle(judge, digits)
     model.misreads = 8
     counts = digits.labels.bincount(minlength=10)
-    found = evidence.blame(model, judge, digits)
+    found = judge_sums(model, judge, digits).blame
     assert found.wrong == counts[:8].sum() + counts[8]  # all sums of 8, and 8 + 0; 8 + 1 is drawn
     assert found.misread == pytest.approx(float(counts[8] / found.wrong))
     assert found.misadded == 0
@@ -147,7 +151,7 @@ def test_density_and_coverage_by_counting() -> None:
 
 
 def test_class_means_are_right_but_not_various(judge: Judge, digits: Digits) -> None:
-    found = evidence.sampled_sums(Oracle(judge, digits), judge, digits, per_cell=20)
+    [found] = evidence.sampled_sums(Oracle(judge, digits), judge, digits, per_cell=20)
     assert found.accuracy == 1
     assert found.diversity == pytest.approx(0, abs=1e-9)
     assert found.coverage < 0.5
@@ -177,8 +181,51 @@ def test_models_without_distributions_sample_their_only_answer(digits: Digits) -
 def test_evidence_of_an_untrained_model_is_complete(judge: Judge, mnist_test: Digits) -> None:
     torch.manual_seed(0)
     model = AdditionModel(variational=True, generative=True).inference().eval()
-    found = evidence.gather(model, judge, mnist_test.subset(200))
-    assert found["misread"] + found["misadded"] + found["misdrawn"] == pytest.approx(1)
+    few = mnist_test.subset(200)
+    assert sum(judge_sums(model, judge, few).blame[:3]) == pytest.approx(1)
+    found = evidence.gather(model, judge, few)
     assert 0 <= found["sampled_cells_mean"] <= 0.5
     assert found["frechet"] > 10
     assert len(CELLS) == 55
+
+
+def test_a_model_that_is_right_raises_no_alarm(judge: Judge, digits: Digits) -> None:
+    health = collapse.examine(Oracle(judge, digits), judge, digits)
+    assert (health.right, health.drawn, health.active) == (1, 10, None)
+    assert health.read[9] == pytest.approx(10 / 55)  # ten cells of 55 sum to 9
+    assert health.alarm() is None
+
+
+class AlwaysNine(Oracle):
+    """What the report's table calls "only fuzzy nines"."""
+
+    def decoder(self, z: Tensor) -> Tensor:
+        return self.means[torch.full((len(z),), 9)]
+
+
+def test_only_nines_raise_the_alarm(judge: Judge, digits: Digits) -> None:
+    health = collapse.examine(AlwaysNine(judge, digits), judge, digits)
+    assert health.figures() == {"sums/right": pytest.approx(10 / 55), "sums/digits_drawn": 1}
+    assert health.alarm() == "only 1 of 10 digits are drawn (9 in 100% of the sums)"
+
+
+def test_dead_units_are_counted(judge: Judge, digits: Digits) -> None:
+    torch.manual_seed(0)
+    model = AdditionModel(variational=True, generative=True).eval()
+    with torch.no_grad():
+        model.encoder.code.weight.mul_(100)
+        model.encoder.code.weight[2:5] = 0
+    health = collapse.examine(model, judge, digits)
+    assert health.active == 4
+    assert "3 of 7 code units are dead" in health.alarm()
+
+
+def test_training_tells_of_a_collapse_while_it_happens(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], mnist_train: Digits
+) -> None:
+    stage = Stage("addition", 2, 2, 20, balance="sums")
+    few = mnist_train.subset(100)
+    state = train(RunConfig((stage,), "addition"), few, few, tmp_path)
+    assert all(row["sums/digits_drawn"] <= 2 for row in state.history)  # nothing is learned in 4
+    told = [line for line in capsys.readouterr().out.splitlines() if "digits are drawn" in line]
+    assert [line.split(":")[0] for line in told] == ["epoch 1", "epoch 2"]
