@@ -4,17 +4,21 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from learn2add.augmentation import shifted
+from learn2add.collapse import Health, examine
 from learn2add.configs import RunConfig, Stage
 from learn2add.data import Digits, as_float
 from learn2add.encoders import Gaussian
+from learn2add.judge import load_judge
 from learn2add.models import code_of
 from learn2add.objectives import (
     gaussian_kl,
     gaussian_kl_between,
     gaussian_kl_from_moments,
+    gaussian_log_densities,
     picture_loss,
     squared_error,
 )
@@ -52,7 +56,7 @@ class AdditionTask(PairsTask):
         for pairs in pair_batches(self.pairs, self.stage, generator):
             x, y = (shifted(images[at], shift, generator) for at in (pairs.input, pairs.target))
             addend = self.blurred(pairs.addend, generator)
-            yield x, addend, y, *noise_for(self.model.encoder, len(x), 2, generator)
+            yield x, addend, y, *self.noise(len(x), generator)
 
     def blurred(self, addend: Tensor, generator: torch.Generator) -> Tensor:
         """The addends with the stage's ``addend_noise``."""
@@ -60,6 +64,13 @@ class AdditionTask(PairsTask):
             return addend
         noise = torch.randn(addend.shape, generator=generator, device=addend.device)
         return addend + self.stage.addend_noise * noise
+
+    def noise(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Noise of the codes and, times ``temperature``, of the sums; nothing if not needed."""
+        drawn = noise_for(self.model.encoder, count, 2, generator)
+        for noise in drawn:
+            noise[:, noise.shape[1] // 2 :] *= self.config.temperature
+        return drawn
 
     def validation_batches(self) -> Iterator[tuple[Tensor, ...]]:
         """Fixed pairs of the validation pictures."""
@@ -102,6 +113,12 @@ class AdditionTask(PairsTask):
         out = self.model(x, pairs.addend, y)
         return {"input_reconstruction_sum_target": rows(x, out.x_hat, out.y_hat, y)}
 
+    def examine(self) -> Health | None:
+        """What a judge reads in a few sums; None for data that it cannot read."""
+        if self.config.dataset != "MNIST":
+            return None
+        return examine(self.model, load_judge(device=self.device), self.validation)
+
 
 class InBatch(NamedTuple):
     """Pictures that are each other's partners."""
@@ -143,8 +160,7 @@ class BatchAdditionTask(AdditionTask):
             ]
             x = shifted(self.train.images[torch.cat(at)], self.stage.shift, generator)
             addends = self.blurred(partners.addend, generator)
-            noise = noise_for(self.model.encoder, len(x), 2, generator)
-            yield InBatch(x, partners.draw(generator), addends, *noise)
+            yield InBatch(x, partners.draw(generator), addends, *self.noise(len(x), generator))
 
     def step(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
         """As in the parent class; of validation triples, or of a batch of this class."""
@@ -182,7 +198,17 @@ class BatchAdditionTask(AdditionTask):
             moments = partners.mean_partner(parts, partners.input, partners.addend).chunk(3, 1)
             nats = gaussian_kl_from_moments(*moments, p)
             loss = loss + config.match * (partners.weight * nats).mean()
+        if config.contrast:
+            loss = loss + config.contrast * self._contrast(z, p)
         return loss
+
+    def _contrast(self, z: Tensor, p: Gaussian) -> Tensor:
+        """Nats short of certainty with which p tells right pictures from the others' codes."""
+        partners = self.partners
+        shares = gaussian_log_densities(p, z).unflatten(1, (10, -1)).logsumexp(2)  # [P, digits]
+        total = partners.digit[partners.input] + partners.addend.long()
+        nats = F.cross_entropy(shares, total, reduction="none")
+        return (partners.weight * nats).mean()
 
     def _code_loss(self, z_sum: Tensor, z_target: Tensor) -> Tensor:
         """Mean over all pairs in the batch of the squared difference of the two codes."""

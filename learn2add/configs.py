@@ -11,6 +11,17 @@ from learn2add.decoders import DECODERS, IMAGE_SIZES
 from learn2add.models import MODELS, Kind
 
 TASKS = ("autoencoder", "adder", "addition")
+WEIGHTS = (
+    "temperature",
+    "l2_orig",
+    "l2_added",
+    "code",
+    "kld_encoder",
+    "kld_adder",
+    "match",
+    "contrast",
+)
+"""The fields of :class:`RunConfig` that decide the loss."""
 BALANCES = ("natural", "sums", "cells", "digits", "mixed")
 
 
@@ -132,6 +143,14 @@ class RunConfig:
     match: float = 0.0
     """Weight of KL(q(z|y) || p(z'|z, addend)): the adder's distribution against the encoder's of
     the target picture y."""
+    contrast: float = 0.0
+    """Weight of -ln of the share that p(z'|z, addend) gives to the codes of pictures of the sum
+    among the codes of all pictures in the batch: right answers are to lie where wrong ones do not.
+    """
+    temperature: float = 1.0
+    """Factor on the noise of a generative adder where its sum is drawn for ``l2_added``. Squared
+    error to random partners is least for their mean, so at 1 (the report's) it also teaches the
+    samples to be alike; at 0 it is asked of the distribution's mean alone."""
     hidden: str = "linear"
     """Activation between the encoder's two linear layers, "linear" (none) or "relu"."""
     embed_addend: bool = False
@@ -154,7 +173,7 @@ class RunConfig:
         check_int("seed", self.seed, 0, 2**32 - 1)
         if self.train_size is not None:
             check_int("train_size", self.train_size, 10, 60_000)
-        for name in ("l2_orig", "l2_added", "code", "kld_encoder", "kld_adder", "match"):
+        for name in WEIGHTS:
             check_finite(name, getattr(self, name))
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed is 0 or more")
@@ -168,10 +187,16 @@ class RunConfig:
         for digit, addend in cells:
             if not 0 <= digit <= digit + addend <= 9:
                 raise ValueError(f"held_out names {digit} + {addend}; allowed are sums from 0 to 9")
+        if self.contrast and {s.partners for s in self.stages if s.task == "addition"} != {"batch"}:
+            raise ValueError(
+                f"contrast is {self.contrast}; allowed where all addition stages have partners "
+                "'batch', for it compares the pictures of a batch"
+            )
         for name, part in (
             ("kld_encoder", "variational"),
             ("kld_adder", "generative"),
             ("match", "generative"),
+            ("contrast", "generative"),
         ):
             if getattr(self, name) and not getattr(self.kind, part):
                 raise ValueError(

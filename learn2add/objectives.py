@@ -134,6 +134,25 @@ def gaussian_nll(p: Gaussian, z: Tensor) -> Tensor:
     return 0.5 * nats.sum() / len(z)
 
 
+def gaussian_log_densities(p: Gaussian, z: Tensor) -> Tensor:
+    """Log-density of every code under every Gaussian, less its constant.
+
+    Args:
+        p: ``[P, code_size]``.
+        z: Codes, float ``[B, code_size]``.
+
+    Returns:
+        Float ``[P, B]``, in nats.
+
+    Raises:
+        ValueError: The codes are of another size.
+    """
+    _check_same_shape(p.mu[0], z[0])
+    mu, precision, z = p.mu.float(), torch.exp(-p.logvar.float()), z.float()
+    constant = (mu.square() * precision + p.logvar).sum(1, keepdim=True)
+    return -0.5 * (precision @ z.square().T - 2 * (mu * precision) @ z.T + constant)
+
+
 def picture_loss(name: str, logits: Tensor, x: Tensor, weight: Tensor | None = None) -> Tensor:
     """The reconstruction loss called ``name``: "l2" or "bce". See the two functions above.
 

@@ -146,6 +146,26 @@ def test_terms_of_a_batch_are_those_of_all_its_pairs(digits: tuple[Digits, Digit
     torch.testing.assert_close(loss, wanted, rtol=1e-3, atol=1e-3)
 
 
+def test_contrast_is_the_surprise_at_the_right_digits(digits: tuple[Digits, Digits]) -> None:
+    config = RunConfig(STAGES, "generative_addition", l2_orig=0, l2_added=0, code=0, contrast=2.0)
+    model = build_model(config)
+    task = make_task(model, config, config.stages[2], *digits)
+    batch = next(iter(task.batches(torch.Generator().manual_seed(0))))
+    z = model.encoder.gaussian(as_float(batch.x)).sample(batch.noise[:, :7])
+    nats, weights = [], []
+    for place in range(len(z)):
+        digit = place // 4  # four of each digit, in order
+        for addend in range(10 - digit):
+            p = model.adder.gaussian(z[place : place + 1], torch.tensor([float(addend)]))
+            density = normal(p).log_prob(z).sum(1).exp()
+            right = density[4 * (digit + addend) : 4 * (digit + addend) + 4].sum()
+            nats.append(-torch.log(right / density.sum()))
+            weights.append((10 - digit) ** -0.5)
+    weights = torch.tensor(weights)
+    wanted = 2 * (torch.stack(nats) * weights).sum() / weights.sum()
+    torch.testing.assert_close(task.step(batch)[0], wanted, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("model", ["variational_addition", "generative_addition"])
 def test_training_is_reproducible_and_finite(
     digits: tuple[Digits, Digits], tmp_path: Path, model: str
@@ -181,6 +201,22 @@ def test_variational_autoencoder_pays_for_its_codes(digits: tuple[Digits, Digits
     q = model.encoder.gaussian(as_float(batch[0]))
     kl = kl_divergence(normal(q), Normal(0.0, 1.0)).sum(1).mean()
     torch.testing.assert_close(losses[1] - losses[0], 2 * kl, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("stage", [STAGES[2], Stage("addition", 1, 3, 32)])
+def test_temperature_scales_the_noise_of_the_sums_alone(
+    digits: tuple[Digits, Digits], stage: Stage
+) -> None:
+    noise = {}
+    for temperature in (0.0, 0.5, 1.0):
+        config = RunConfig((stage,), "generative_addition", temperature=temperature)
+        task = make_task(build_model(config), config, stage, *digits)
+        noise[temperature] = next(iter(task.batches(torch.Generator().manual_seed(0))))[3]
+    of_code, of_sum = noise[1.0].chunk(2, 1)
+    assert of_sum.std() == pytest.approx(1, abs=0.1)
+    for temperature, found in noise.items():
+        assert torch.equal(found.chunk(2, 1)[0], of_code)
+        assert torch.equal(found.chunk(2, 1)[1], temperature * of_sum)
 
 
 # Held-out cells
@@ -220,6 +256,7 @@ def test_held_out_cells_weigh_nothing_in_a_batch() -> None:
         ({"match": 1.0}, "match"),
         ({"kld_adder": 1.0, "model": "variational_addition"}, "kld_adder"),
         ({"kld_encoder": -1.0}, "kld_encoder"),
+        ({"contrast": 1.0, "model": "variational_addition"}, "contrast"),
         ({"hidden": "tanh"}, "hidden"),
         ({"model": "gan"}, "model"),
     ],
@@ -227,6 +264,11 @@ def test_held_out_cells_weigh_nothing_in_a_batch() -> None:
 def test_refuses_what_makes_no_sense(fields: dict[str, object], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         RunConfig((STAGES[2],), **({"model": "addition"} | fields))
+
+
+def test_contrast_wants_other_pictures_to_compare_with() -> None:
+    with pytest.raises(ValueError, match="contrast .* partners"):
+        RunConfig((Stage("addition", 1),), "generative_addition", contrast=1.0)
 
 
 @pytest.mark.parametrize(
