@@ -18,11 +18,15 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MODULES = {"opencv-python-headless": "cv2"}  # where a package's module has another name
 
 
-def imported(folder: Path) -> set[str]:
-    """Top-level modules that the Python files of a folder import, however deep in the code."""
+def imported(folder: Path, *, at_start: bool = False) -> set[str]:
+    """Top-level modules that the Python files of a folder import, however deep in the code.
+
+    ``at_start``: only those that importing the files themselves imports.
+    """
     found = set()
     for file in folder.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
+        tree = ast.parse(file.read_text())
+        for node in tree.body if at_start else ast.walk(tree):
             if isinstance(node, ast.Import):
                 found |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -30,11 +34,17 @@ def imported(folder: Path) -> set[str]:
     return found - set(sys.stdlib_module_names) - {"learn2add"}
 
 
+def modules(requirements: list[str]) -> set[str]:
+    names = [re.match(r"[\w-]+", line).group() for line in requirements]
+    return {MODULES.get(name, name) for name in names}
+
+
 def test_dependencies_are_what_the_package_imports() -> None:
-    names = [re.match(r"[\w-]+", line).group() for line in PROJECT["dependencies"]]
-    declared = {MODULES.get(name, name) for name in names}
-    indirectly = {"tensorboard"}  # through torch.utils.tensorboard
-    assert imported(ROOT / "learn2add") == declared - indirectly
+    extras = PROJECT["optional-dependencies"]
+    optional = modules(extras["notebooks"] + extras["search"]) | {"IPython"}
+    needed = modules(PROJECT["dependencies"]) - {"tensorboard"}  # through torch.utils.tensorboard
+    assert needed <= imported(ROOT / "learn2add") <= needed | optional
+    assert imported(ROOT / "learn2add", at_start=True) <= needed
 
 
 def test_conda_users_get_the_same_list() -> None:
@@ -62,7 +72,8 @@ def test_wheel_holds_code_weights_and_kept_runs_alone(wheel: Path) -> None:
     files = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     package = ROOT / "learn2add"
     sources = {f"learn2add/{file.relative_to(package)}" for file in package.rglob("*.py")}
-    weights = {"learn2add/weights/judge.safetensors", "learn2add/weights/judge.json"}
+    names = [f"judge{end}" for end in (".safetensors", ".json", "_mlp.safetensors", "_mlp.json")]
+    weights = {f"learn2add/weights/{name}" for name in names}
     kept = {name for name in files if name.startswith("learn2add/kept_runs/")}
     assert files - kept == sources | weights
     assert "learn2add/kept_runs/part3/quick/weights.safetensors" in kept
@@ -72,7 +83,8 @@ def test_wheel_holds_code_weights_and_kept_runs_alone(wheel: Path) -> None:
 def test_installed_wheel_brings_its_own_run_and_judge(wheel: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
-    code = "import learn2add.judge, learn2add.runs as r\nlearn2add.judge.load_judge()\n"
+    code = "import learn2add.judge, learn2add.runs as r\n"
+    code += "for name in learn2add.judge.WEIGHTS: learn2add.judge.load_judge(architecture=name)\n"
     code += "print(learn2add.__file__)\nrun = r.kept_run('part3/quick')\nprint(run.folder)\n"
     code += "run.model('cpu')\nprint(r.runs_root())"
     done = subprocess.run(

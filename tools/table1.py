@@ -1,0 +1,64 @@
+"""Train the report's Table 1 again, and search better weights: ``python tools/table1.py``.
+
+Every row is a run under ``LEARN2ADD_RUNS`` (or ``runs``), so a second call goes on where the first
+was stopped. The figures go to ``runs/part4/table1``, where notebook 5 finds them. About 20 minutes
+on two CPU cores.
+"""
+
+import argparse
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from learn2add import load_digits
+from learn2add.checkpoints import write_atomically
+from learn2add.hardware import default_device
+from learn2add.judge import load_judge
+from learn2add.runs import load_or_train, runs_root
+from learn2add.search import search_weights
+from learn2add.weightings import STEPS, TABLE1, Weighting, measure, weighting_config
+
+KEPT = Path(__file__).parents[1] / "runs" / "part4" / "table1"
+
+
+def main() -> None:
+    """Train, measure, keep."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"of each run; default: {STEPS}")
+    parser.add_argument("--trials", type=int, default=14, help="of the search; default: 14")
+    parser.add_argument("--folder", type=Path, default=KEPT, help="where the figures go")
+    arguments = parser.parse_args()
+    steps, root = arguments.steps, runs_root() / "quick" / "table1"
+    study = search_weights(root / f"search-{steps}.log", arguments.trials, steps=steps)
+    found = Weighting(**study.best_params, verdict="found by search")
+    judge, validation = load_judge(), load_digits("MNIST", "validation").to(default_device())
+    rows, pictures, known = [], [], {}
+    for weighting in tqdm((*TABLE1, found), unit=" rows"):
+        weights = weighting[:4]
+        if weights not in known:
+            folder = root / f"{steps}-{'-'.join(f'{weight:.3g}' for weight in weights)}"
+            run = load_or_train(weighting_config(weighting, steps=steps), folder, progress=False)
+            known[weights] = measure(run, judge, validation)
+        row: dict[str, Any] = dict(known[weights])
+        pictures.append(row.pop("pictures"))
+        rows.append({"weights": weights, "verdict": weighting.verdict} | row)
+    trials = [
+        {"weights": list(trial.params.values()), "state": trial.state.name, "right": trial.value}
+        for trial in study.trials
+    ]
+    table = {"steps": steps, "rows": rows, "trials": trials}
+    packed = io.BytesIO()
+    np.save(packed, np.stack(pictures))
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(arguments.folder / "pictures.npy", packed.getvalue())
+    write_atomically(arguments.folder / "table.json", json.dumps(table, indent=1) + "\n")
+    for row in rows:
+        print(f"{row['weights']}: right {row['accuracy']:.1%}, digits {row['digits']}")
+
+
+if __name__ == "__main__":
+    main()
