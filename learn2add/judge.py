@@ -6,12 +6,16 @@ worse. A classifier reads the pictures instead. An ordinary one misreads soft pi
 mean of the ones for an eight); this one was trained to read soft and sharp pictures alike, by
 ``learn2add.judge_training``. What it is worth stands in its card, ``weights/judge.json``.
 
+A second judge of another architecture, trained alike, tells whether a figure hangs on the judge:
+``load_judge(architecture="mlp")``, and ``judges_agree``.
+
 Source: assignment, Part III items 5-7 (are the sums right?).
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,39 +29,47 @@ from learn2add.checkpoints import write_atomically
 from learn2add.checks import check_choice, check_images, check_int
 from learn2add.data import Digits, as_float
 
-WEIGHTS = Path(__file__).parent / "weights" / "judge.safetensors"
+FOLDER = Path(__file__).parent / "weights"
+WEIGHTS = {"cnn": FOLDER / "judge.safetensors", "mlp": FOLDER / "judge_mlp.safetensors"}
 KIND = "learn2add judge"
 SIZE = 28
 CHANNELS = (32, 48, 48, 96, 96)
+WIDTHS = (320, 256, 128)
 
 
 class Judge(nn.Module):
-    """Convolutions with batch normalisation, then global average pooling; 161,386 parameters.
+    """A classifier of digits in one of two architectures, neither of them the ``Encoder``'s.
 
-    Its own architecture, so that it shares no habit with the ``Encoder`` whose work it judges.
+    So a judge shares no habit with the network whose work it reads, nor with the other judge.
+
+    ``"cnn"``: convolutions with batch normalisation, then global average pooling; 161,386
+    parameters, 96 features.
+
+    ``"mlp"``: fully connected layers with batch normalisation; 368,266 parameters, 128 features. It
+    does not even know which pixels are neighbours.
+
+    Args:
+        architecture: ``"cnn"`` or ``"mlp"``.
 
     Shapes: ``images`` float ``[B, 1, S, S]`` in [0, 1], any S -> logits ``[B, 10]``. Pictures that
     are not 28 pixels wide are first resized to 28 (bilinear, antialiased).
+
+    Raises:
+        ValueError: There is no such architecture.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, architecture: str = "cnn") -> None:
         super().__init__()
-        a, b, c, d, e = CHANNELS
-        self.body = nn.Sequential(
-            *_block(1, a, 5, pool=True),  # [B, 32, 14, 14]
-            *_block(a, b, 3, pool=False),
-            *_block(b, c, 3, pool=True),  # [B, 48, 7, 7]
-            *_block(c, d, 3, pool=False),
-            *_block(d, e, 3, pool=False),  # [B, 96, 7, 7]
-        )
-        self.head = nn.Linear(e, 10)
+        self.architecture = check_choice("architecture", architecture, tuple(BODIES))
+        self.body, features = BODIES[architecture]()
+        self.head = nn.Linear(features, 10)
         self.to(memory_format=torch.channels_last)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Pictures ``[B, 1, S, S]`` -> penultimate features ``[B, 96]``."""
+        """Pictures ``[B, 1, S, S]`` -> penultimate features ``[B, F]``, F 96 or 128."""
         if images.shape[-2:] != (SIZE, SIZE):
             images = F.interpolate(images, (SIZE, SIZE), mode="bilinear", antialias=True)
-        return self.body(images.contiguous(memory_format=torch.channels_last)).mean(dim=(2, 3))
+        return self.body(images.contiguous(memory_format=torch.channels_last))
 
     def forward(self, images: Tensor) -> Tensor:
         """Pictures ``[B, 1, S, S]`` -> logits ``[B, 10]``; ``read`` is the way to read pictures."""
@@ -80,7 +92,7 @@ class Judge(nn.Module):
         return self._in_batches(images, batch_size, embed=False).softmax(dim=1)
 
     def features(self, images: Tensor, batch_size: int = 1000) -> Tensor:
-        """Penultimate features float32 ``[B, 96]``, for Fréchet distances; else as ``read``."""
+        """Penultimate features float32 ``[B, F]``, for Fréchet distances; else as ``read``."""
         return self._in_batches(images, batch_size, embed=True)
 
     @torch.no_grad()
@@ -94,6 +106,39 @@ class Judge(nn.Module):
             with half_precision(device):
                 outputs.append(network(batch.to(device)).float().to(images.device))
         return torch.cat(outputs)
+
+
+class Mean(nn.Module):
+    """Global average pooling: ``[B, C, H, W]`` -> ``[B, C]``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Average over the places."""
+        return x.mean(dim=(2, 3))
+
+
+def _cnn() -> tuple[nn.Sequential, int]:
+    a, b, c, d, e = CHANNELS
+    body = nn.Sequential(
+        *_block(1, a, 5, pool=True),  # [B, 32, 14, 14]
+        *_block(a, b, 3, pool=False),
+        *_block(b, c, 3, pool=True),  # [B, 48, 7, 7]
+        *_block(c, d, 3, pool=False),
+        *_block(d, e, 3, pool=False),  # [B, 96, 7, 7]
+        Mean(),
+    )
+    return body, e
+
+
+def _mlp() -> tuple[nn.Sequential, int]:
+    layers: list[nn.Module] = [nn.Flatten()]
+    for inputs, outputs in pairwise((SIZE * SIZE, *WIDTHS)):
+        layers += [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs)]
+        layers += [nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers), WIDTHS[-1]
+
+
+BODIES: dict[str, Callable[[], tuple[nn.Sequential, int]]] = {"cnn": _cnn, "mlp": _mlp}
+"""Architecture -> what makes its layers, pictures to features, and the number of features."""
 
 
 def _block(inputs: int, outputs: int, kernel: int, pool: bool) -> list[nn.Module]:
@@ -149,7 +194,8 @@ def save_judge(judge: Judge, path: str | Path, card: Mapping[str, Any]) -> None:
         if not name.endswith("num_batches_tracked")  # counts steps, decides nothing
     }
     text = json.dumps(dict(card), indent=2, allow_nan=False) + "\n"
-    write_atomically(path, to_bytes(weights, {"kind": KIND, "sha256": _fingerprint(weights)}))
+    labels = {"kind": KIND, "architecture": judge.architecture, "sha256": _fingerprint(weights)}
+    write_atomically(path, to_bytes(weights, labels))
     write_atomically(path.with_suffix(".json"), text)
 
 
@@ -162,27 +208,52 @@ def _fingerprint(weights: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def load_judge(path: str | Path | None = None, device: str | torch.device = "cpu") -> Judge:
-    """Load the judge kept in the package, or one written by ``save_judge``. Nothing is unpickled.
+def judges_agree(a: Judge, b: Judge, pictures: Tensor) -> float:
+    """Share of pictures, float32 ``[B, 1, S, S]`` in [0, 1], that both judges read as one digit.
+
+    Raises:
+        TypeError: ``pictures`` is no float32 tensor.
+        ValueError: ``pictures`` has another shape or range.
+    """
+    check_images("pictures", pictures)
+    return float((a.read(pictures).argmax(1) == b.read(pictures).argmax(1)).double().mean())
+
+
+def load_judge(
+    path: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    architecture: str = "cnn",
+) -> Judge:
+    """Load a judge kept in the package, or one written by ``save_judge``. Nothing is unpickled.
+
+    Args:
+        path: The weights; default: those kept for ``architecture``.
+        device: Where it is to read.
+        architecture: ``"cnn"`` or, for a second opinion, ``"mlp"``.
 
     Returns:
         A ``Judge`` in evaluation mode whose weights take no gradient (pictures still can).
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is damaged or holds something else.
+        ValueError: The file is damaged, or holds another architecture or something else; or there
+            is no such architecture.
     """
-    path = WEIGHTS if path is None else Path(path)
-    remedy = "`learn2add judge` rebuilds the judge"
+    judge = Judge(architecture)
+    path = WEIGHTS[architecture] if path is None else Path(path)
+    option = "" if architecture == "cnn" else f" --architecture {architecture}"
+    remedy = f"`learn2add judge{option}` rebuilds the judge"
     if not path.is_file():
         raise FileNotFoundError(f"no judge weights at {path}; {remedy}")
-    judge = Judge()
     try:
         with safe_open(path, "pt") as file:
             labels = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if labels.get("kind") != KIND:
             raise ValueError("it is not marked as a judge")
+        held = labels.get("architecture", "cnn")  # the first judge's file has no such mark
+        if held != architecture:
+            raise ValueError(f"it holds architecture {held!r}, not {architecture!r}")
         if labels.get("sha256") != _fingerprint(weights):
             raise ValueError("its checksum is wrong")
         judge.load_state_dict(weights)
