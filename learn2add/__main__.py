@@ -85,26 +85,33 @@ def recipe(arguments: argparse.Namespace) -> tuple["RunConfig", str, str]:
     from learn2add import configs, recipes
 
     budget = arguments.budget or recipes.budget()
-    make = {"part2": recipes.part2, "part3": recipes.part3}[arguments.part]
-    base = make(budget=budget)
+    make = {"part2": recipes.part2, "part3": recipes.part3, "part4": recipes.part4}[arguments.part]
+    chosen = arguments.model if arguments.part == "part4" else None
+    base = make(budget=budget) if chosen is None else make(chosen, budget=budget)
 
     def given(kind: type) -> dict[str, Any]:
         values = {f.name: getattr(arguments, f.name, None) for f in dataclasses.fields(kind)}
         return {name: value for name, value in values.items() if value is not None}
 
+    if arguments.model and arguments.part != "part4":
+        raise ValueError(f"--model is {arguments.model!r}; allowed for part4, not {arguments.part}")
     changes = given(configs.Stage)
     if changes.get("steps") == 0:
         changes["steps"] = None
     stages = (*base.stages[:-1], dataclasses.replace(base.stages[-1], **changes))
     config = dataclasses.replace(base, stages=stages, **given(configs.RunConfig))
     name, stage = config.decoder, config.stages[-1]
+    if arguments.part == "part4":
+        name = f"{config.model}-{name}"
     base = dataclasses.replace(base, decoder=config.decoder)
     if arguments.part == "part2":
         name += f"-{stage.loss}-code{config.code_size}"
         base = recipes.part2(config.decoder, stage.loss, config.code_size, budget=budget)
     was = base.flat()
     differing = {field: value for field, value in config.flat().items() if value != was[field]}
-    name += "".join(f"-{field.split('.')[-1]}-{value}" for field, value in differing.items())
+    for field, value in differing.items():
+        text = f"{len(value)}-cells" if isinstance(value, tuple) else value
+        name += f"-{field.split('.')[-1]}-{text}"
     return config, name, budget
 
 
@@ -115,6 +122,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     from learn2add.checkpoints import write_atomically
     from learn2add.evaluation import evaluate
     from learn2add.hardware import default_device
+    from learn2add.report import report
 
     run = find_run(arguments.run)
     found = evaluate(run, arguments.split, default_device())
@@ -140,44 +148,6 @@ def find_run(name: str) -> "Run":
     names = sorted(str(file.parent.relative_to(root)) for file in root.rglob("result.json"))
     known = ", ".join(names) or f"none; `learn2add train {name.split('/')[0]}` makes one"
     raise ValueError(f"RUN is {name!r}: no such folder and no such run (under {root}: {known})")
-
-
-def report(run: "Run", found: dict[str, Any]) -> str:
-    """Lay the figures of :func:`learn2add.evaluation.evaluate` out for reading."""
-    config = run.config
-    size = config.image_size
-    lines = [
-        f"{run.folder}: {config.model}, {config.decoder}, code {config.code_size}, "
-        f"{config.dataset} {size} x {size}, {found['split']} digits",
-        "",
-        f"{'RMSE of reconstruction':34}{found['rmse']:8.4f}    grey levels, 0 to 1",
-    ]
-
-    def share(title: str, key: str) -> None:
-        low, high = (100 * end for end in found[f"{key}_interval"])
-        lines.append(f"{title:34}{100 * found[key]:8.2f} %  {low:.2f} to {high:.2f} %")
-
-    if "cells_mean" in found:
-        digit, addend = found["cells_worst_cell"]
-        lines += ["", f"{'Right sums, as the judge reads':46}95 % interval"]
-        share("  mean over the 55 cells", "cells_mean")
-        share("  mean over all pairs", "pairs_mean")
-        share(f"  worst cell, {digit} + {addend}", "cells_worst")
-        lines += ["", f"{'MSE of the sum picture':34}{found['sum_mse']:8.4f}    beside its floors:"]
-        for key, title, meaning in (
-            (
-                "floor_class_mean",
-                "class mean",
-                "the right digit's blurred mean: the best there is",
-            ),
-            ("floor_one_mean", "one mean", "one picture for every sum: knows nothing"),
-            ("real_digit", "real digit", "another, real picture of the right digit"),
-        ):
-            lines.append(f"{'  ' + title:34}{found[key]:8.4f}    {meaning}")
-    if "judge_accuracy" in found:
-        accuracy = 100 * found["judge_accuracy"]
-        lines += ["", f"{'Judge on the real digits':34}{accuracy:8.2f} %"]
-    return "\n".join(lines)
 
 
 def run_add(arguments: argparse.Namespace) -> None:
@@ -245,11 +215,16 @@ def run_judge(arguments: argparse.Namespace) -> None:
     """``learn2add judge``."""
     from learn2add.hardware import default_device
     from learn2add.judge import WEIGHTS
-    from learn2add.judge_training import EPOCHS, rebuild_judge
+    from learn2add.judge_training import rebuild_judge
 
-    epochs = EPOCHS if arguments.epochs is None else arguments.epochs
-    path, device = arguments.output or WEIGHTS, default_device()
-    card = rebuild_judge(path, seed=arguments.seed, epochs=epochs, device=device)
+    path = arguments.output or WEIGHTS[arguments.architecture]
+    card = rebuild_judge(
+        path,
+        architecture=arguments.architecture,
+        seed=arguments.seed,
+        epochs=arguments.epochs,
+        device=default_device(),
+    )
     for size, findings in card["test"].items():
         surest = min(findings["class_means"])
         print(

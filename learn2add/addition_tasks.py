@@ -126,9 +126,11 @@ class InBatch(NamedTuple):
     x: Tensor
     """uint8 ``[B, S, S]`` in order of digits."""
     addend: Tensor
-    """One valid addend for each, ``[B]``, for the picture of the sum."""
+    """One valid addend for each, ``[B]``: it decides which sum the picture is to show."""
+    told: Tensor
+    """What the adder is told for that picture: the same, blurred if the stage wants it."""
     addends: Tensor
-    """The addend of every pair in the batch, for the codes, ``[P]``."""
+    """What it is told for every pair in the batch, for the codes, ``[P]``."""
     noise: Tensor | None = None
     """Standard normal ``[B, 2 * code_size]``, where codes are distributions."""
 
@@ -160,7 +162,9 @@ class BatchAdditionTask(AdditionTask):
             ]
             x = shifted(self.train.images[torch.cat(at)], self.stage.shift, generator)
             addends = self.blurred(partners.addend, generator)
-            yield InBatch(x, partners.draw(generator), addends, *self.noise(len(x), generator))
+            addend = partners.draw(generator)
+            noise = self.noise(len(x), generator)
+            yield InBatch(x, addend, self.blurred(addend, generator), addends, *noise)
 
     def step(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
         """As in the parent class; of validation triples, or of a batch of this class."""
@@ -172,7 +176,7 @@ class BatchAdditionTask(AdditionTask):
         some = slice(None, None, self.stage.reconstruct_every)  # pictures of a digit are shuffled
         codes, found = [z[some]], {}
         if config.l2_added:
-            codes.append(code_of(self.model.adder, z, addend, noise=noise[1])[0])
+            codes.append(code_of(self.model.adder, z, batch.told, noise=noise[1])[0])
         x_logits, *y_logits = self.model.decoder.logits(torch.cat(codes)).split(
             [len(part) for part in codes]
         )

@@ -12,7 +12,6 @@ from learn2add.models import MODELS, Kind
 
 TASKS = ("autoencoder", "adder", "addition")
 WEIGHTS = (
-    "temperature",
     "l2_orig",
     "l2_added",
     "code",
@@ -20,6 +19,7 @@ WEIGHTS = (
     "kld_adder",
     "match",
     "contrast",
+    "temperature",
 )
 """The fields of :class:`RunConfig` that decide the loss."""
 BALANCES = ("natural", "sums", "cells", "digits", "mixed")

@@ -7,7 +7,7 @@ and 3; the report's observations in its sections 4.5, 5.1 and 5.2.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -186,20 +186,21 @@ def density_coverage(
     return float(inside.double().sum(0).mean() / k), float(inside.any(1).double().mean())
 
 
-def gather(model: AdditionInference, judge: Judge, digits: Digits) -> dict[str, float]:
+def gather(model: AdditionInference, judge: Judge, digits: Digits) -> dict[str, Any]:
     """The evidence that stands in every evaluation, under stable keys.
 
     Returns:
         ``u50`` and ``u50_width`` (where 7 + u turns from 8 to 9), ``third_digits`` (the largest
         probability of any other digit on the way), ``sampled_cells_mean``, ``diversity_ratio``,
         ``frechet``, ``density`` and ``coverage`` of samples at temperature 1, and
-        ``frechet_at_mean``.
+        ``frechet_at_mean``; ``samples`` holds all of it at temperatures 0, 0.5 and 1.
     """
     sevens = digits.images[digits.labels == 7]
     between = np.linspace(1, 2, 21)
     p = sweep(model, judge, sevens, between)
     turn = turning_point(between, p[:, 8], p[:, 9])
-    mean, sampled = sampled_sums(model, judge, digits, (0.0, 1.0))
+    samples = sampled_sums(model, judge, digits, (0.0, 0.5, 1.0))
+    mean, sampled = samples[0], samples[-1]
     return {
         "u50": turn.u50,
         "u50_width": turn.width,
@@ -210,6 +211,7 @@ def gather(model: AdditionInference, judge: Judge, digits: Digits) -> dict[str, 
         "frechet_at_mean": mean.frechet,
         "density": sampled.density,
         "coverage": sampled.coverage,
+        "samples": [found._asdict() for found in samples],
     }
 
 

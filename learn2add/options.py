@@ -11,6 +11,20 @@ DECODERS = ("conv_transpose", "conv_upsample", "interpolation")
 BUDGETS = ("reference", "quick", "smoke")
 BALANCES = ("natural", "sums", "cells", "digits", "mixed")
 PARTNERS = ("drawn", "batch")
+JUDGES = ("cnn", "mlp")
+GENERATIVE = ("variational_addition", "generative_addition")
+WEIGHTS = {
+    "l2_orig": "reconstruction of the input",
+    "l2_added": "picture of the sum",
+    "code": "difference of the two codes of the sum",
+    "kld_encoder": "divergence of codes from N(0, I)",
+    "kld_adder": "divergence of sums from N(0, I)",
+    "match": "divergence of sums from the codes of their targets",
+    "contrast": "right pictures' codes against all others'",
+    "temperature": "factor on the adder's noise where sums are drawn",
+}
+HELD_OUT = ((0, 3), (0, 8), (1, 6), (2, 2), (2, 5), (3, 4), (4, 1), (5, 3), (6, 2), (7, 1))
+"""Ten (digit, addend) cells; each of their digits, addends and sums occurs in others."""
 DEFAULT_RUN = "part3/quick"
 
 EXAMPLES = """\
@@ -74,21 +88,33 @@ def make_parser() -> Parser:
 def _train(commands: Any) -> None:
     train = commands.add_parser(
         "train",
-        help="train an autoencoder (part2) or the addition model (part3)",
+        help="train an autoencoder (part2) or a network that adds (part3, part4)",
         description="Train by the recipe of a part and a budget. An option left out is as the\n"
         "recipe has it.",
         epilog=TRAIN_EXAMPLES,
     )
     add = train.add_argument
-    add("part", choices=("part2", "part3"), help="part2: reconstruct; part3: add")
+    add(
+        "part", choices=("part2", "part3", "part4"), help="reconstruct; add; add with distributions"
+    )
+    add("--model", choices=GENERATIVE, help="part4: which; default: generative_addition")
     add("--budget", choices=BUDGETS, help="which recipe; default: LEARN2ADD_BUDGET, else quick")
     add("--folder", type=Path, help="where to put the run; default: a name under runs/")
     add("--decoder", choices=DECODERS, help="default: conv_transpose")
     add("--code-size", type=int, metavar="N", help="numbers in the code, 1 to 128")
     add("--image-size", type=int, metavar="N", help="side of the pictures: 28, 32 or 64")
     add("--hidden", choices=("linear", "relu"), help="between the encoder's linear layers")
+    add(
+        "--held-out",
+        action="store_const",
+        const=HELD_OUT,
+        help="never train ten of the 55 sums: " + ", ".join(f"{d}+{a}" for d, a in HELD_OUT),
+    )
     add("--seed", type=int, metavar="N", help="decides initial weights and order of the data")
     add("--precision", choices=("float32", "bfloat16"), help="default: the faster one here")
+    add = train.add_argument_group("weights of the loss (part3, part4)").add_argument
+    for name, meaning in WEIGHTS.items():
+        add(f"--{name.replace('_', '-')}", type=float, metavar="X", help=meaning)
     add = train.add_argument_group("training (where it has several stages: the last)").add_argument
     add("--loss", choices=("l2", "bce"), help="picture loss")
     add("--epochs", type=int, metavar="N", help="how often figures and a checkpoint are taken")
@@ -139,8 +165,14 @@ def _add(commands: Any) -> None:
 def _judge(commands: Any) -> None:
     judge = commands.add_parser(
         "judge",
-        help="train the judge anew",
-        description="Train the judge and replace its weights in the package: about 5 minutes.",
+        help="train a judge anew",
+        description="Train a judge and replace its weights in the package: 3 to 5 minutes.",
+    )
+    judge.add_argument(
+        "--architecture",
+        choices=JUDGES,
+        default="cnn",
+        help="cnn: the judge of all figures (default); mlp: the second opinion",
     )
     judge.add_argument("--seed", type=int, default=0, help="default: 0, as for the kept weights")
     judge.add_argument("--epochs", type=int, help="default: as for the kept weights")

@@ -62,11 +62,11 @@ def evidence_report(found: dict[str, Any]) -> list[str]:
         lines.append(
             f"{'7 + u turns from 8 to 9 at u =':34}{turn:8.3f}    10 to 90 % within {width:.3f}"
         )
-    right, various = 100 * found["sampled_cells_mean"], found["diversity_ratio"]
-    lines += [
-        f"{'Right sums when sampled':34}{right:8.2f} %  mean over the cells, temperature 1",
-        f"{'  variety, real digits being 1':34}{various:8.3f}    pixel variance within a cell",
-        f"{'  Fréchet distance to real digits':34}{found['frechet']:8.2f}    at the mean "
-        f"{found['frechet_at_mean']:.2f}",
-    ]
+    lines += ["", f"{'Samples: temperature':24}{'right':>9}{'variety':>10}{'Fréchet distance':>19}"]
+    for sample in found["samples"]:
+        right, various = 100 * sample["accuracy"], sample["diversity"]
+        lines.append(
+            f"{sample['temperature']:24.1f}{right:7.2f} %{various:10.3f}{sample['frechet']:19.2f}"
+        )
+    lines.append("variety: pixel variance within a cell, over that of real digits of the sum")
     return lines

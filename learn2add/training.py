@@ -228,7 +228,7 @@ def run_epoch(
         optimiser.step()
         learned.add(loss, squares, len(batch[0]))
         step += 1
-        bar.update(1 / task.steps)
+        bar.update(min(1 / task.steps, bar.total - bar.n))  # rounding must not pass the end
     learned.check_finite(stage, state)
     with torch.no_grad(), autocast(config, device):
         for batch in task.validation_batches():

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from learn2add import __main__ as cli
-from learn2add import configs, data, decoders, options, recipes, runs
+from learn2add import configs, data, decoders, judge, judge_training, options, pairs, recipes, runs
 from learn2add.configs import RunConfig, Stage
 from learn2add.data import Digits, as_float
 
@@ -90,6 +90,7 @@ def test_choices_are_those_of_the_package() -> None:
     assert recipes.BUDGETS == options.BUDGETS
     assert data.DATASETS == options.DATASETS
     assert configs.BALANCES == options.BALANCES
+    assert tuple(judge.WEIGHTS) == tuple(judge_training.EPOCHS) == options.JUDGES
     for partners in options.PARTNERS:
         Stage("addition", 1, 1, 10, balance="cells", partners=partners)
 
@@ -154,6 +155,34 @@ def test_plain_train_is_the_recipe_under_its_usual_name(budget: str) -> None:
         given = ["--decoder", config.decoder, "--loss", loss, "--code-size", code_size]
         assert recipe("part2", "--budget", budget, *given) == (config, name, budget)
     assert recipe("part3", "--budget", budget)[0] == recipes.part3(budget=budget)
+    for model in ("variational_addition", "generative_addition"):
+        wanted = recipes.part4(model, budget=budget), f"{model}-conv_transpose", budget
+        assert recipe("part4", "--budget", budget, "--model", model) == wanted
+
+
+def test_ten_cells_can_be_held_out() -> None:
+    config, name, _ = recipe("part4", "--held-out")
+    assert len(config.held_out) == 10
+    trained = set(pairs.CELLS) - set(config.held_out)
+    for digit, addend in config.held_out:
+        assert any(d == digit for d, _ in trained)
+        assert any(a == addend for _, a in trained)
+        assert any(d + a == digit + addend for d, a in trained)
+    assert name == "generative_addition-conv_transpose-held_out-10-cells"
+
+
+def test_weights_of_the_loss_are_options() -> None:
+    weights = {name: 0.5 + place for place, name in enumerate(options.WEIGHTS)}
+    given = [f"--{name.replace('_', '-')}={weight}" for name, weight in weights.items()]
+    config, name, _ = recipe("part4", "--budget", "quick", *given)
+    assert config == dataclasses.replace(recipes.part4(budget="quick"), **weights)
+    assert tuple(options.WEIGHTS) == configs.WEIGHTS
+    assert "match-5.5" in name
+
+
+def test_other_parts_have_no_choice_of_model() -> None:
+    with pytest.raises(ValueError, match="--model .* part4"):
+        recipe("part3", "--model", "generative_addition")
 
 
 def test_options_change_the_recipe() -> None:
@@ -174,7 +203,7 @@ def test_options_change_the_last_stage_of_part3() -> None:
     assert changed == dataclasses.replace(plain, stages=(*plain.stages[:-1], last), seed=2)
 
 
-@pytest.mark.parametrize("part", ["part2", "part3"])
+@pytest.mark.parametrize("part", ["part2", "part3", "part4"])
 def test_other_configurations_have_other_folders(part: str) -> None:
     variants = ["", "--loss bce", "--code-size 5", "--code-size 6", "--image-size 32", "--seed 1"]
     variants += ["--epochs 9", "--steps 9", "--batch-size 90", "--learning-rate 0.5"]
@@ -374,3 +403,27 @@ def test_judge_refuses_another_format_before_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert ".safetensors" in error_of(capsys, "judge", "-o", tmp_path / "judge.pt")
+
+
+@pytest.mark.parametrize("name", options.JUDGES)
+def test_judge_trains_the_architecture_it_is_asked_for(
+    name: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def few(split: str) -> data.Digits:
+        return data.load_digits(split=split).subset(256)
+
+    monkeypatch.setattr(judge_training, "load_digits", few)
+    path = tmp_path / "judge.safetensors"
+    chosen = ["--architecture", name] if name != "cnn" else []
+    assert cli.main(["judge", *chosen, "--epochs", "1", "-o", str(path)]) == 0
+    assert f"wrote {path}" in capsys.readouterr().out
+    assert judge.load_judge(path, architecture=name).architecture == name
+
+
+def test_judge_knows_no_other_architecture(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["judge", "--architecture", "rnn"])
+    assert "'rnn'" in capsys.readouterr().err

@@ -63,3 +63,28 @@ def test_longer_run_lies_among_the_figures_of_the_report():
     text = (ROOT / "README.md").read_text()
     assert f"{best:.4f}" in text
     assert f"{kept_figures('part2/long')['rmse']:.4f}" in text
+
+
+@pytest.mark.parametrize("name", ["part4/variational", "part4/generative"])
+def test_kept_models_with_distributions_reach_what_is_asked_of_them(name):
+    kept = kept_figures(name)
+    assert kept["cells_mean"] >= 0.987
+    assert kept["cells_worst"] >= 0.96
+    assert kept["u50"] == pytest.approx(1.5, abs=0.1)
+    assert sum(kept[cause] for cause in ("misread", "misadded", "misdrawn")) == pytest.approx(1)
+    assert kept["held_out_cells_mean"] is None
+
+
+def test_samples_can_be_right_and_various_at_once():
+    samples = kept_figures("part4/generative")["samples"]
+    assert any(s["accuracy"] >= 0.95 and s["diversity"] >= 0.3 for s in samples)
+
+
+def test_readme_tells_the_figures_of_the_kept_models_with_distributions():
+    text = (ROOT / "README.md").read_text()
+    for name in ("part4/variational", "part4/generative"):
+        kept = kept_figures(name)
+        for key in ("cells_mean", "cells_worst"):
+            assert f"{100 * kept[key]:.2f} %" in text, (name, key)
+        assert f"{kept['u50']:.2f}" in text
+        assert f"{kept['rmse']:.4f}" in text

@@ -36,18 +36,24 @@ def part2(runs: dict[str, Run]) -> list[str]:
     return lines
 
 
-def part3(runs: dict[str, Run]) -> list[str]:
-    """Right sums and errors of each run on the test digits."""
-    lines = [f"{'run':24}{'mean of 55 cells':>18}{'worst cell':>18}{'RMSE':>9}{'sum MSE':>9}"]
+def sums(runs: dict[str, Run]) -> list[str]:
+    """Right sums and errors of each run on the test digits; samples where it has any."""
+    lines = [f"{'run':36}{'mean of 55 cells':>18}{'worst cell':>18}{'RMSE':>9}{'sum MSE':>9}"]
     for name, run in runs.items():
         found = evaluate(run, device=default_device())
         digit, addend = found["cells_worst_cell"]
         mean = f"{100 * found['cells_mean']:.2f} %"
         worst = f"{100 * found['cells_worst']:.2f} % ({digit} + {addend})"
         lines.append(
-            f"{name:24}{mean:>18}{worst:>18}{found['rmse']:9.4f}{found['sum_mse']:9.4f}"
+            f"{name:36}{mean:>18}{worst:>18}{found['rmse']:9.4f}{found['sum_mse']:9.4f}"
             f"   (floors {found['floor_class_mean']:.4f}, {found['floor_one_mean']:.4f})"
         )
+        if run.config.kind.variational:
+            turn = "nowhere" if found["u50"] is None else f"at 7 + {found['u50']:.3f}"
+            lines.append(
+                f"{'':6}sampled: {100 * found['sampled_cells_mean']:.2f} % right, variety "
+                f"{found['diversity_ratio']:.3f} of real digits'; turns from 8 to 9 {turn}"
+            )
     return lines
 
 
@@ -57,7 +63,8 @@ def main() -> None:
     lines = [f"Main figures, budget {budget}: {recipes.MEANING[budget]}"]
     for part, title, layout in (
         ("part2", "Part II: RMSE of reconstruction, test digits, grey levels 0 to 1", part2),
-        ("part3", "Part III: right sums as the judge reads them, test digits", part3),
+        ("part3", "Part III: right sums as the judge reads them, test digits", sums),
+        ("part4", "Part IV: the same with distributions, drawn at their means", sums),
     ):
         if runs := runs_of(part, budget):
             seconds = sum(run.result["seconds"] for run in runs.values())
