@@ -203,7 +203,8 @@ class BatchAdditionTask(AdditionTask):
             nats = gaussian_kl_from_moments(*moments, p)
             loss = loss + config.match * (partners.weight * nats).mean()
         if config.contrast:
-            loss = loss + config.contrast * self._contrast(z, p)
+            around = Gaussian(z_sum.float(), torch.zeros_like(z_sum)) if p is None else p
+            loss = loss + config.contrast * self._contrast(z, around)
         return loss
 
     def _contrast(self, z: Tensor, p: Gaussian) -> Tensor:

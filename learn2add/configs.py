@@ -146,6 +146,7 @@ class RunConfig:
     contrast: float = 0.0
     """Weight of -ln of the share that p(z'|z, addend) gives to the codes of pictures of the sum
     among the codes of all pictures in the batch: right answers are to lie where wrong ones do not.
+    An adder without distribution is given one of variance 1 about its answer.
     """
     temperature: float = 1.0
     """Factor on the noise of a generative adder where its sum is drawn for ``l2_added``. Squared
@@ -196,7 +197,6 @@ class RunConfig:
             ("kld_encoder", "variational"),
             ("kld_adder", "generative"),
             ("match", "generative"),
-            ("contrast", "generative"),
         ):
             if getattr(self, name) and not getattr(self.kind, part):
                 raise ValueError(

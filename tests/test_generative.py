@@ -12,7 +12,7 @@ from learn2add.addition_tasks import InBatch, make_task
 from learn2add.configs import RunConfig, Stage
 from learn2add.data import Digits, as_float, load_digits
 from learn2add.encoders import Gaussian, GaussianEncoder
-from learn2add.models import MODELS, AdditionModel, make_model
+from learn2add.models import MODELS, AdditionModel, code_of, make_model
 from learn2add.objectives import (
     gaussian_kl_between,
     gaussian_kl_from_moments,
@@ -146,8 +146,11 @@ def test_terms_of_a_batch_are_those_of_all_its_pairs(digits: tuple[Digits, Digit
     torch.testing.assert_close(loss, wanted, rtol=1e-3, atol=1e-3)
 
 
-def test_contrast_is_the_surprise_at_the_right_digits(digits: tuple[Digits, Digits]) -> None:
-    config = RunConfig(STAGES, "generative_addition", l2_orig=0, l2_added=0, code=0, contrast=2.0)
+@pytest.mark.parametrize("kind", ["generative_addition", "variational_addition"])
+def test_contrast_is_the_surprise_at_the_right_digits(
+    digits: tuple[Digits, Digits], kind: str
+) -> None:
+    config = RunConfig(STAGES, kind, l2_orig=0, l2_added=0, code=0, contrast=2.0)
     model = build_model(config)
     task = make_task(model, config, config.stages[2], *digits)
     batch = next(iter(task.batches(torch.Generator().manual_seed(0))))
@@ -156,8 +159,8 @@ def test_contrast_is_the_surprise_at_the_right_digits(digits: tuple[Digits, Digi
     for place in range(len(z)):
         digit = place // 4  # four of each digit, in order
         for addend in range(10 - digit):
-            p = model.adder.gaussian(z[place : place + 1], torch.tensor([float(addend)]))
-            density = normal(p).log_prob(z).sum(1).exp()
+            mean, p = code_of(model.adder, z[place : place + 1], torch.tensor([float(addend)]))
+            density = normal(p or Gaussian(mean, torch.zeros_like(mean))).log_prob(z).sum(1).exp()
             right = density[4 * (digit + addend) : 4 * (digit + addend) + 4].sum()
             nats.append(-torch.log(right / density.sum()))
             weights.append((10 - digit) ** -0.5)
@@ -256,7 +259,6 @@ def test_held_out_cells_weigh_nothing_in_a_batch() -> None:
         ({"match": 1.0}, "match"),
         ({"kld_adder": 1.0, "model": "variational_addition"}, "kld_adder"),
         ({"kld_encoder": -1.0}, "kld_encoder"),
-        ({"contrast": 1.0, "model": "variational_addition"}, "contrast"),
         ({"hidden": "tanh"}, "hidden"),
         ({"model": "gan"}, "model"),
     ],
@@ -269,6 +271,8 @@ def test_refuses_what_makes_no_sense(fields: dict[str, object], named: str) -> N
 def test_contrast_wants_other_pictures_to_compare_with() -> None:
     with pytest.raises(ValueError, match="contrast .* partners"):
         RunConfig((Stage("addition", 1),), "generative_addition", contrast=1.0)
+    with pytest.raises(ValueError, match="contrast .* partners"):
+        RunConfig((Stage("autoencoder", 1),), "autoencoder", contrast=1.0)
 
 
 @pytest.mark.parametrize(
