@@ -46,8 +46,8 @@ class Health(NamedTuple):
 
     def figures(self) -> dict[str, float]:
         """Its curves, by TensorBoard tag."""
-        found = {"sums/right": self.right, "sums/digits_drawn": self.drawn}
-        return found if self.active is None else found | {"code/active_units": self.active}
+        found = {"sums/right": self.right, "sums/digits_drawn": float(self.drawn)}
+        return found if self.active is None else found | {"code/active_units": float(self.active)}
 
     def alarm(self) -> str | None:
         """What has collapsed, in words; None where nothing has."""

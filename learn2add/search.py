@@ -47,14 +47,16 @@ def open_study(journal: Path, seed: int = 0) -> "optuna.Study":
     from optuna.storages.journal import JournalFileBackend
 
     journal.parent.mkdir(parents=True, exist_ok=True)
-    return optuna.create_study(
+    study = optuna.create_study(
         storage=JournalStorage(JournalFileBackend(str(journal))),
-        sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=6),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=3),
         study_name="weights",
         direction="maximize",
         load_if_exists=True,
     )
+    # A sampler begins its random numbers anew: with the same seed it would try the same again.
+    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials), n_startup_trials=6)
+    return study
 
 
 def search_weights(

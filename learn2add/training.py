@@ -228,7 +228,10 @@ def run_epoch(
         optimiser.step()
         learned.add(loss, squares, len(batch[0]))
         step += 1
-        bar.update(min(1 / task.steps, bar.total - bar.n))  # rounding must not pass the end
+        share = 1 / task.steps
+        if bar.total is not None:  # rounding must not pass the end
+            share = min(share, bar.total - bar.n)
+        bar.update(share)
     learned.check_finite(stage, state)
     with torch.no_grad(), autocast(config, device):
         for batch in task.validation_batches():

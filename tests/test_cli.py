@@ -109,7 +109,7 @@ def test_module_leaves_with_status_2_and_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["frobnicate"], ["train", "part4"], ["train", "part2", "--epochs", "x"], []]
+    "arguments", [["frobnicate"], ["train", "part9"], ["train", "part2", "--epochs", "x"], []]
 )
 def test_unknown_words_are_one_line_too(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
@@ -208,7 +208,9 @@ def test_other_configurations_have_other_folders(part: str) -> None:
     variants = ["", "--loss bce", "--code-size 5", "--code-size 6", "--image-size 32", "--seed 1"]
     variants += ["--epochs 9", "--steps 9", "--batch-size 90", "--learning-rate 0.5"]
     variants += ["--patience 2", "--schedule constant", "--decoder interpolation"]
-    variants += ["--seed 1 --epochs 9", "--balance digits", "--partners drawn --balance sums"]
+    variants += ["--seed 1 --epochs 9", "--balance digits"]
+    variants += ["--contrast 0", "--held-out"] if part == "part4" else []
+    variants += [f"{'--contrast 0 ' * (part == 'part4')}--partners drawn --balance sums"]
     names = [recipe(part, *variant.split())[1] for variant in variants]
     assert len(set(names)) == len(variants)
 

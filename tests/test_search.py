@@ -48,11 +48,11 @@ def test_a_weighting_is_measured(tmp_path) -> None:
 
 def test_a_search_goes_on_where_it_stopped(tmp_path) -> None:
     journal = tmp_path / "studies" / "weights.log"
-    first = search_weights(journal, 1, steps=4, progress=False)
+    first = search_weights(journal, 1, steps=4, progress=False).trials
     again = search_weights(journal, 2, steps=4, progress=False)
-    assert [len(study.trials) for study in (first, again)] == [1, 2]
-    assert again.trials[0].params == first.trials[0].params
-    assert again.trials[1].params != first.trials[0].params
+    assert [len(first), len(again.trials)] == [1, 2]
+    assert again.trials[0].params == first[0].params
+    assert again.trials[1].params != first[0].params
     assert again.best_value == max(trial.value for trial in again.trials if trial.value is not None)
     for name, (low, high) in RANGES.items():
         assert low <= again.best_params[name] <= high
