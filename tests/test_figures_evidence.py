@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from test_figures import drawn_texts, words
 
 from learn2add import figures
 
@@ -93,22 +94,6 @@ def gallery() -> dict[str, Callable[[], Figure]]:
             **both,
         ),
     }
-
-
-def drawn_texts(figure: Figure) -> list[mpl.text.Text]:
-    """What a reader sees; matplotlib keeps spare tick labels besides, which it does not draw."""
-    axes = [axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)]
-    spare = {label for axis in axes for label in axis.findobj(mpl.text.Text)}
-    seen = [axis.label for axis in axes if axis.axes.axison]
-    for axis in axes:
-        for tick in axis._update_ticks() if axis.axes.axison else []:
-            seen += [tick.label1, tick.label2]
-    found = [t for t in figure.findobj(mpl.text.Text) if t.get_visible() and t.get_text().strip()]
-    return [t for t in found if t not in spare or t in seen]
-
-
-def words(figure: Figure) -> list[str]:
-    return [text.get_text() for text in drawn_texts(figure)]
 
 
 @pytest.mark.parametrize("name", gallery())
