@@ -86,15 +86,15 @@ def recipe(arguments: argparse.Namespace) -> tuple["RunConfig", str, str]:
 
     budget = arguments.budget or recipes.budget()
     make = {"part2": recipes.part2, "part3": recipes.part3, "part4": recipes.part4}[arguments.part]
-    chosen = arguments.model if arguments.part == "part4" else None
-    base = make(budget=budget) if chosen is None else make(chosen, budget=budget)
+    chosen = {"model": arguments.model} if arguments.model else {}
+    if chosen and arguments.part != "part4":
+        raise ValueError(f"--model is {arguments.model!r}; allowed for part4, not {arguments.part}")
+    base = make(budget=budget, **chosen)
 
     def given(kind: type) -> dict[str, Any]:
         values = {f.name: getattr(arguments, f.name, None) for f in dataclasses.fields(kind)}
         return {name: value for name, value in values.items() if value is not None}
 
-    if arguments.model and arguments.part != "part4":
-        raise ValueError(f"--model is {arguments.model!r}; allowed for part4, not {arguments.part}")
     changes = given(configs.Stage)
     if changes.get("steps") == 0:
         changes["steps"] = None

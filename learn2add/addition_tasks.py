@@ -1,6 +1,7 @@
 """The joint stage: encoder, adder and decoder trained together (Parts III and IV)."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ from learn2add.collapse import Health, examine
 from learn2add.configs import RunConfig, Stage
 from learn2add.data import Digits, as_float
 from learn2add.encoders import Gaussian
-from learn2add.judge import load_judge
+from learn2add.judge import Judge, load_judge
 from learn2add.models import code_of
 from learn2add.objectives import (
     gaussian_kl,
@@ -117,7 +118,12 @@ class AdditionTask(PairsTask):
         """What a judge reads in a few sums; None for data that it cannot read."""
         if self.config.dataset != "MNIST":
             return None
-        return examine(self.model, load_judge(device=self.device), self.validation)
+        return examine(self.model, self.judge, self.validation)
+
+    @cached_property
+    def judge(self) -> Judge:
+        """Reads the sums after every epoch."""
+        return load_judge(device=self.device)
 
 
 class InBatch(NamedTuple):

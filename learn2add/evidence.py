@@ -199,7 +199,9 @@ def gather(model: AdditionInference, judge: Judge, digits: Digits) -> dict[str, 
     between = np.linspace(1, 2, 21)
     p = sweep(model, judge, sevens, between)
     turn = turning_point(between, p[:, 8], p[:, 9])
-    samples = sampled_sums(model, judge, digits, (0.0, 0.5, 1.0))
+    levels = (0.0, 0.5, 1.0)
+    samples = sampled_sums(model, judge, digits, levels if model.stochastic else levels[:1])
+    samples += [samples[0]._replace(temperature=level) for level in levels[len(samples) :]]
     mean, sampled = samples[0], samples[-1]
     return {
         "u50": turn.u50,

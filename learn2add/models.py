@@ -176,6 +176,11 @@ class AdditionInference(nn.Module):
         check_finite("addend", addend)
         return self.decoder(self.adder(self.encoder(x), addend))
 
+    @property
+    def stochastic(self) -> bool:
+        """Whether a sample differs from the mean: some part makes distributions."""
+        return isinstance(self.encoder, GaussianEncoder) or isinstance(self.adder, GaussianAdder)
+
     @torch.no_grad()
     def sample(
         self,

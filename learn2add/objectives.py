@@ -78,9 +78,30 @@ def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
 
     Source: Kingma and Welling, Auto-Encoding Variational Bayes (2014), appendix B.
     """
+    return 0.5 * _twice_kl(mu, logvar).sum() / len(mu)
+
+
+def gaussian_kl_of_units(mu: Tensor, logvar: Tensor) -> Tensor:
+    """What each number of the code adds to :func:`gaussian_kl`.
+
+    Args:
+        mu: Means, float ``[B, code_size]``.
+        logvar: Logarithms of the variances, same shape.
+
+    Returns:
+        Nats, ``[code_size]``, averaged over the batch.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    return 0.5 * _twice_kl(mu, logvar).mean(0)
+
+
+def _twice_kl(mu: Tensor, logvar: Tensor) -> Tensor:
+    """Twice the divergence of each number of each code from N(0, 1)."""
     _check_same_shape(mu, logvar)
     mu, logvar = mu.float(), logvar.float()
-    return 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum() / len(mu)
+    return mu.square() + logvar.exp() - 1 - logvar
 
 
 def gaussian_kl_between(q: Gaussian, p: Gaussian) -> Tensor:

@@ -22,7 +22,7 @@ from learn2add.evidence import sampled_sums
 from learn2add.hardware import default_device, default_precision
 from learn2add.judge import Judge
 from learn2add.models import code_of
-from learn2add.objectives import PIXELS
+from learn2add.objectives import PIXELS, gaussian_kl_of_units
 from learn2add.runs import Run
 
 CODE_SIZE = 7
@@ -112,10 +112,7 @@ def measure(run: Run, judge: Judge, digits: Digits) -> dict[str, Any]:
     some = as_float(digits.images[:1000])
     _, q = code_of(model.encoder, some)
     _, p = code_of(model.adder, q.mu, torch.zeros(len(some), device=device))
-    nats = [
-        sorted((0.5 * (g.mu.square() + g.logvar.exp() - 1 - g.logvar)).mean(0).tolist())
-        for g in (q, p)
-    ]
+    nats = [sorted(gaussian_kl_of_units(*g).tolist()) for g in (q, p)]
     return {
         "accuracy": health.right,
         "digits": health.drawn,

@@ -176,6 +176,9 @@ def test_models_without_distributions_sample_their_only_answer(digits: Digits) -
     x = as_float(digits.images[:6])
     with torch.no_grad():
         torch.testing.assert_close(model.sample(x, torch.ones(6)), model(x, torch.ones(6)))
+    assert not model.stochastic
+    assert AdditionModel(variational=True).inference().stochastic
+    assert AdditionModel(generative=True).inference().stochastic
 
 
 def test_evidence_of_an_untrained_model_is_complete(judge: Judge, mnist_test: Digits) -> None:
@@ -186,6 +189,8 @@ def test_evidence_of_an_untrained_model_is_complete(judge: Judge, mnist_test: Di
     found = evidence.gather(model, judge, few)
     assert 0 <= found["sampled_cells_mean"] <= 0.5
     assert found["frechet"] > 10
+    assert [sample["temperature"] for sample in found["samples"]] == [0, 0.5, 1]
+    assert found["samples"][0]["diversity"] < found["samples"][2]["diversity"]
     assert len(CELLS) == 55
 
 

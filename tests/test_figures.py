@@ -467,7 +467,10 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_one_clear_error_and_leaves_nothing(name: str) -> None:
-    call, message = BAD[name]
+    assert_refused(*BAD[name])
+
+
+def assert_refused(call: Callable[[], Figure], message: str) -> None:
     before = dict(mpl.rcParams)
     with pytest.raises(ValueError, match=message):
         call()

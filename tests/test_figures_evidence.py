@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from test_figures import drawn_texts, words
+from test_figures import assert_refused, drawn_texts, words
 
 from learn2add import figures
 
@@ -340,8 +340,4 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_one_clear_error_and_leaves_nothing(name: str) -> None:
-    call, message = BAD[name]
-    before = dict(mpl.rcParams)
-    with pytest.raises(ValueError, match=message):
-        call()
-    assert plt.get_fignums() == [] and dict(mpl.rcParams) == before
+    assert_refused(*BAD[name])
