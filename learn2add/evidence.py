@@ -16,10 +16,9 @@ from torch import Tensor
 from learn2add.checks import check_finite
 from learn2add.data import Digits, as_float
 from learn2add.judge import Judge
-from learn2add.models import AdditionInference
+from learn2add.models import AdditionInference, encode
 from learn2add.pairs import CELLS
 
-BATCH = 1000
 NEIGHBOURS = 5
 """k of density and coverage, the value their authors use."""
 
@@ -217,11 +216,6 @@ def gather(model: AdditionInference, judge: Judge, digits: Digits) -> dict[str, 
     }
 
 
-def encode(model: AdditionInference, images: Tensor) -> Tensor:
-    """Codes of pictures uint8 ``[N, S, S]``: ``[N, code_size]``, of a distribution its mean."""
-    return torch.cat([model.encoder(as_float(part)) for part in images.split(BATCH)])
-
-
 def added(model: AdditionInference, z: Tensor, addend: float) -> Tensor:
-    """Codes of the sums of codes ``z`` ``[N, code_size]`` and one number, likewise."""
+    """Codes of the sums of codes ``z`` ``[N, code_size]`` and one number, at the mean."""
     return model.adder(z, torch.full((len(z),), float(addend), device=z.device))

@@ -10,8 +10,12 @@ from torch import Tensor, nn
 
 from learn2add.adders import Adder, GaussianAdder
 from learn2add.checks import check_choice, check_finite, check_images
+from learn2add.data import as_float
 from learn2add.decoders import Decoder, make_decoder
 from learn2add.encoders import Encoder, Gaussian, GaussianEncoder
+
+BATCH = 1000
+"""Pictures that are encoded at once."""
 
 
 def make_encoder(code_size: int, image_size: int, variational: bool, hidden: str) -> Encoder:
@@ -61,6 +65,11 @@ def code_of(
         return part(*inputs), None
     found = part.gaussian(*inputs)
     return (found.mu if noise is None else found.sample(noise)), found
+
+
+def encode(model: nn.Module, images: Tensor) -> Tensor:
+    """Codes of pictures uint8 ``[N, S, S]``: ``[N, code_size]``, of a distribution its mean."""
+    return torch.cat([model.encoder(as_float(part)) for part in images.split(BATCH)])
 
 
 class AdditionOutput(NamedTuple):

@@ -1,8 +1,8 @@
 """Train the report's Table 1 again, and search better weights: ``python tools/table1.py``.
 
 Every row is a run under ``LEARN2ADD_RUNS`` (or ``runs``), so a second call goes on where the first
-was stopped. The figures go to ``runs/part4/table1``, where notebook 5 finds them. About 20 minutes
-on two CPU cores.
+was stopped. The figures go to ``runs/part4/table1``, laid out for
+:func:`learn2add.figures.weightings_table`.
 """
 
 import argparse
