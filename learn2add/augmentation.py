@@ -1,5 +1,7 @@
 """Changes of training pictures that leave the digit what it is."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,3 +26,46 @@ def shifted(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
     rows, columns = corner + torch.arange(side, device=images.device)  # each [B, S]
     picture = torch.arange(count, device=images.device)[:, None, None]
     return padded[picture, rows[:, :, None], columns[:, None, :]]
+
+
+TURN, STRETCH, MOVE, WOBBLE = math.radians(3), 0.03, 0.15, 0.3
+"""Standard deviations of a deformation of strength 1: radians; shares of the side, for scales and
+slant; pixels; and pixels for the wobble of each point of a 5 x 5 net."""
+
+
+def deformed(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Turn, scale, slant, move and wobble each picture by small normal amounts of its own.
+
+    Args:
+        images: uint8 ``[B, S, S]``.
+        strength: Factor on the amounts; 0 returns the pictures as they are.
+        generator: Decides the amounts; on the pictures' device.
+
+    Returns:
+        uint8 ``[B, S, S]``, interpolated between pixels.
+
+    Source: P. Simard, D. Steinkraus and J. Platt, ICDAR 2003, for the wobble.
+    """
+    if strength == 0:
+        return images
+    count, side, _ = images.shape
+    options = {"generator": generator, "device": images.device}
+    turn, wide, high, slant, right, down = strength * torch.randn(6, count, **options)
+    turn, pixel = TURN * turn, 2 / side  # the picture spans -1 to 1
+    wide, high, slant = 1 + STRETCH * wide, 1 + STRETCH * high, STRETCH * slant
+    right, down = MOVE * pixel * right, MOVE * pixel * down
+    across = torch.stack([wide * turn.cos(), slant - turn.sin(), right], dim=1)
+    along = torch.stack([turn.sin(), high * turn.cos(), down], dim=1)
+    affine = torch.stack([across, along], dim=1)  # [B, 2, 3]
+    grid = F.affine_grid(affine, [count, 1, side, side], align_corners=False)
+    net = WOBBLE * pixel * strength * torch.randn(count, 2, 5, 5, **options)
+    wobble = F.interpolate(net, (side, side), mode="bicubic", align_corners=True)
+    moved = F.grid_sample(
+        images[:, None].float(), grid + wobble.permute(0, 2, 3, 1), align_corners=False
+    )
+    return moved[:, 0].round().clamp(0, 255).byte()
+
+
+def varied(images: Tensor, shift: int, deform: float, generator: torch.Generator) -> Tensor:
+    """Pictures uint8 ``[B, S, S]``, deformed and then shifted."""
+    return shifted(deformed(images, deform, generator), shift, generator)

@@ -12,6 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from learn2add.optimisers import moments_of
+
 
 class CheckpointError(RuntimeError):
     """A file of a run is damaged, or is not what its name says."""
@@ -85,10 +87,10 @@ def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
 
 
 def pack_state(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Model and Adam state as one flat dictionary of tensors."""
+    """Model and optimiser state as one flat dictionary of tensors."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for number, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"adam.{number}.{name}": tensor for name, tensor in state.items()}
+        tensors |= {f"optimiser.{number}.{name}": tensor for name, tensor in state.items()}
     return tensors
 
 
@@ -108,14 +110,14 @@ def unpack_model(path: Path, tensors: dict[str, Tensor], model: nn.Module) -> No
 def unpack_optimiser(
     path: Path, tensors: dict[str, Tensor], optimiser: torch.optim.Optimizer
 ) -> None:
-    """Put Adam's tensors of :func:`pack_state`, read from ``path``, back.
+    """Put the optimiser's tensors of :func:`pack_state`, read from ``path``, back.
 
     Raises:
         CheckpointError: They are not those of this optimiser's parameters.
     """
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        if name.startswith("adam."):
+        if name.startswith("optimiser."):
             _, number, key = name.split(".", 2)
             state.setdefault(int(number), {})[key] = tensor
     groups = optimiser.state_dict()["param_groups"]
@@ -124,7 +126,7 @@ def unpack_optimiser(
         if sorted(state) != list(range(len(parameters))):
             raise KeyError(f"moments of {len(state)} parameters, not of {len(parameters)}")
         for number, parameter in enumerate(parameters):
-            for key in ("exp_avg", "exp_avg_sq"):
+            for key in moments_of(optimiser, parameter):
                 # The fused kernel pairs elements by their place in memory: same layout, or garbage.
                 moments = torch.empty_like(parameter, requires_grad=False)
                 state[number][key] = moments.copy_(state[number][key].view(parameter.shape))

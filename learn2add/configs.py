@@ -52,11 +52,17 @@ class Stage:
     partners: str = "drawn"
     """"drawn": each pair is one input and one partner. "batch": see
     :class:`learn2add.pairs.BatchPartners`; ``batch_size`` then counts pictures."""
+    optimiser: str = "adam"
+    """"adam" (the assignment's), or "muon" for the large weight matrices and Adam for the rest; see
+    :mod:`learn2add.optimisers`."""
     beta2: float = 0.999
     """Adam's decay rate of the squared gradients. 0.999 is usual; a short training gains by 0.99,
     which forgets the large first gradients sooner."""
     shift: int = 0
     """Training pictures are moved by up to this many pixels each way, anew every time."""
+    deform: float = 0.0
+    """Strength of the small deformations of training pictures, made anew every time; 1 is a usual
+    one. See :func:`learn2add.augmentation.deformed`."""
     addend_noise: float = 0.0
     """Standard deviation of normal noise on the addends of training pairs."""
     reconstruct_every: int = 4
@@ -79,12 +85,19 @@ class Stage:
         check_finite("addend_noise", self.addend_noise)
         if self.addend_noise < 0:
             raise ValueError(f"addend_noise is {self.addend_noise}; allowed is 0 or more")
-        if self.shift and self.task == "adder":
-            raise ValueError(f"shift is {self.shift}; the adder's stage trains on cached codes")
+        check_finite("deform", self.deform)
+        if not 0 <= self.deform <= 10:
+            raise ValueError(f"deform is {self.deform}; allowed is 0 to 10")
+        for name in ("shift", "deform"):
+            if getattr(self, name) and self.task == "adder":
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; the adder's stage trains on cached codes"
+                )
         check_finite("beta2", self.beta2)
         if not 0 <= self.beta2 < 1:
             raise ValueError(f"beta2 is {self.beta2}; allowed is from 0 to below 1")
         check_choice("schedule", self.schedule, ("constant", "one_cycle"))
+        check_choice("optimiser", self.optimiser, ("adam", "muon"))
         check_choice("loss", self.loss, ("l2", "bce"))
         check_choice("balance", self.balance, BALANCES)
         check_choice("partners", self.partners, ("drawn", "batch"))

@@ -123,9 +123,11 @@ def _train(commands: Any) -> None:
     add("--learning-rate", type=float, metavar="X", help="Adam's; under one_cycle its peak")
     add("--balance", choices=BALANCES, help="part3: which sums are drawn how often")
     add("--partners", choices=PARTNERS, help="part3: one partner each, or all of a batch")
+    add("--optimiser", choices=("adam", "muon"), help="of the large matrices; the rest is Adam's")
     add("--beta2", type=float, metavar="X", help="decay rate of Adam's squared gradients")
     add("--schedule", choices=("constant", "one_cycle"), help="of the learning rate")
     add("--shift", type=int, metavar="N", help="move training pictures by up to N pixels")
+    add("--deform", type=float, metavar="X", help="deform training pictures a little; usual: 1")
     add("--patience", type=int, metavar="N", help="stop after N epochs without a better one")
 
 

@@ -69,9 +69,27 @@ def part2_long(*, seed: int = 0) -> RunConfig:
     Args:
         seed: Decides initial weights and order of the data.
     """
-    stage = Stage("autoencoder", 30, None, 64, 3e-3, "one_cycle", "l2", beta2=0.99)
+    deformed = Stage(
+        "autoencoder",
+        25,
+        None,
+        128,
+        4e-3,
+        "one_cycle",
+        "l2",
+        optimiser="muon",
+        beta2=0.99,
+        deform=1.0,
+    )
+    plain = replace(deformed, epochs=5, learning_rate=1e-3, deform=0.0)
     return RunConfig(
-        (stage,), "autoencoder", "conv_transpose", 2, hidden="relu", seed=seed, **_common("quick")
+        (deformed, plain),
+        "autoencoder",
+        "conv_transpose",
+        2,
+        hidden="relu",
+        seed=seed,
+        **_common("quick"),
     )
 
 

@@ -86,10 +86,16 @@ def kept_run(name: str) -> Run | None:
 
     A checkout has them under ``runs/``, an installed package in its own folder.
     """
+    result = kept_file(f"{name}/result.json")
+    return load_run(result.parent) if result else None
+
+
+def kept_file(name: str) -> Path | None:
+    """A file that came with the project, such as "part4/seeds/seeds.json", or None."""
     installed = Path(__file__).parent / "kept_runs"
     for root in (_checkout_runs(), installed):
-        if root is not None and (root / name / "result.json").exists():
-            return load_run(root / name)
+        if root is not None and (root / name).exists():
+            return root / name
     return None
 
 

@@ -12,12 +12,12 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from learn2add.augmentation import shifted
+from learn2add.augmentation import varied
 from learn2add.collapse import Health
 from learn2add.configs import RunConfig, Stage
 from learn2add.data import Digits, as_float
 from learn2add.encoders import GaussianEncoder
-from learn2add.models import AdditionModel, Autoencoder, code_of
+from learn2add.models import AdditionModel, Autoencoder, code_of, encode
 from learn2add.objectives import gaussian_kl, gaussian_nll, picture_loss, squared_error
 from learn2add.pairs import AdditionPairs, Pairs
 
@@ -105,7 +105,7 @@ class AutoencoderTask(StageTask):
             for _ in range(-(-wanted // count))
         ]
         for indices in torch.cat(passes)[:wanted].split(size):
-            x = shifted(self.train.images[indices], self.stage.shift, generator)
+            x = varied(self.train.images[indices], self.stage.shift, self.stage.deform, generator)
             yield x, *noise_for(self.encoder, len(x), 1, generator)
 
     def validation_batches(self) -> Iterator[tuple[Tensor]]:
@@ -140,8 +140,8 @@ class AdderTask(PairsTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         with torch.no_grad():
-            self.codes = _encode(self.model.encoder, self.train)
-            self.validation_codes = _encode(self.model.encoder, self.validation)
+            self.codes = encode(self.model, self.train.images)
+            self.validation_codes = encode(self.model, self.validation.images)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """The adder's."""
@@ -200,10 +200,6 @@ def fixed_pairs(validation: Digits, stage: Stage, config: RunConfig) -> Pairs:
     generator = torch.Generator(device).manual_seed(0)
     pairs = AdditionPairs(validation.labels, stage.balance, device, config.held_out)
     return pairs.draw(len(validation), generator)
-
-
-def _encode(encoder: nn.Module, digits: Digits) -> Tensor:
-    return torch.cat([encoder(as_float(part)) for part in digits.images.split(1000)])
 
 
 def noise_for(

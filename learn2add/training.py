@@ -32,6 +32,7 @@ from learn2add.configs import RunConfig, Stage
 from learn2add.data import Digits
 from learn2add.models import make_model
 from learn2add.objectives import rmse
+from learn2add.optimisers import Muon
 from learn2add.tasks import Task
 from learn2add.tracking import Tracker, write_metrics
 
@@ -194,8 +195,10 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], Progress]:
 
 
 def make_optimiser(task: Task, stage: Stage) -> torch.optim.Optimizer:
-    """Adam, all its parameters updated by one kernel."""
+    """Adam, all its parameters updated by one kernel, or Muon with it."""
     betas = (0.9, stage.beta2)
+    if stage.optimiser == "muon":
+        return Muon(task.parameters(), stage.learning_rate, betas)
     return torch.optim.Adam(task.parameters(), stage.learning_rate, betas, fused=True)
 
 

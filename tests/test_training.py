@@ -693,12 +693,12 @@ def test_a_state_of_another_kind_is_one_clear_error(
     folder = unpack(unfinished, tmp_path)
     last = folder / "last.safetensors"
     tensors, facts = load_tensors(last)
-    transposed = {k: v.T if k == "adam.6.exp_avg" else v for k, v in tensors.items()}
+    transposed = {k: v.T if k == "optimiser.6.exp_avg" else v for k, v in tensors.items()}
     for other in (
         (tensors, {}),  # no progress
         (tensors, facts | {"surprise": 1}),
         (tensors, [1, 2]),
-        ({k: v for k, v in tensors.items() if not k.startswith("adam.3")}, facts),
+        ({k: v for k, v in tensors.items() if not k.startswith("optimiser.3")}, facts),
         ({k: v for k, v in tensors.items() if not k.endswith("exp_avg")}, facts),
         ({k: v for k, v in tensors.items() if k.startswith("model.")}, facts),
         ({k: v for k, v in tensors.items() if not k.startswith("model.enc")}, facts),
