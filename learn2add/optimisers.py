@@ -1,8 +1,8 @@
 """Muon, an optimiser for the large weight matrices; everything else is Adam's.
 
 Adam scales every weight by itself. Muon looks at a layer as one matrix and makes all directions of
-its update equally long, so that the rare ones are learned as fast as the common ones: two epochs of
-it are worth eight of Adam's here.
+its update equally long, so that the rare ones are learned as fast as the common ones. Eight epochs
+of it are worth thirty of Adam's here (validation RMSE at code size 2).
 
 ``torch.optim.Muon`` takes two-dimensional weights only. This one takes convolutions too, each as
 the matrix ``[outputs, inputs * 9]``, and iterates on the small Gram matrix, which is the same

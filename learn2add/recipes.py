@@ -63,8 +63,9 @@ def part2(
 def part2_long(*, seed: int = 0) -> RunConfig:
     """A longer reconstruction run at code size 2, to set beside the report's best RMSE, 0.1814.
 
-    30 epochs under a one-cycle schedule instead of 100 at a constant rate, and a ReLU between the
-    encoder's two linear layers.
+    30 epochs instead of 100, Muon for the large layers, a ReLU between the encoder's two linear
+    layers. Trained to the end on plain pictures, the encoder misplaces digits it has not seen
+    (0.1771 on training, 0.1817 on validation pictures); so 25 epochs learn from deformed ones.
 
     Args:
         seed: Decides initial weights and order of the data.

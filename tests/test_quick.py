@@ -56,10 +56,10 @@ def test_readme_tells_the_figures_of_the_kept_addition_run():
         assert f"{kept[key]:.4f}" in text, key
 
 
-def test_longer_run_lies_among_the_figures_of_the_report():
-    """After 30 passes instead of 100; its best, 0.1814, is not reached."""
-    best = min(row["rmse/validation"] for row in kept_run("part2/long").history)
-    assert best < 0.1834
+def test_longer_run_beats_the_report_on_validation():
+    """0.1814 is the report's best, on validation, after 100 passes; here it is the last of 30."""
+    best = kept_run("part2/long").history[-1]["rmse/validation"]
+    assert best < 0.1814
     text = (ROOT / "README.md").read_text()
     assert f"{best:.4f}" in text
     assert f"{kept_figures('part2/long')['rmse']:.4f}" in text
