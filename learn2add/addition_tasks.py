@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from learn2add.augmentation import varied
 from learn2add.collapse import Health, examine
 from learn2add.configs import RunConfig, Stage
 from learn2add.data import Digits, as_float
@@ -53,11 +52,8 @@ class AdditionTask(PairsTask):
 
     def batches(self, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
         """Input pictures uint8 ``[B, S, S]``, addends ``[B]``, target pictures; noise if needed."""
-        images, shift, deform = self.train.images, self.stage.shift, self.stage.deform
         for pairs in pair_batches(self.pairs, self.stage, generator):
-            x, y = (
-                varied(images[at], shift, deform, generator) for at in (pairs.input, pairs.target)
-            )
+            x, y = (self.varied(at, generator) for at in (pairs.input, pairs.target))
             addend = self.blurred(pairs.addend, generator)
             yield x, addend, y, *self.noise(len(x), generator)
 
@@ -168,8 +164,7 @@ class BatchAdditionTask(AdditionTask):
                 members[torch.randint(len(members), shape, generator=generator, device=self.device)]
                 for members in self.classes
             ]
-            images = self.train.images[torch.cat(at)]
-            x = varied(images, self.stage.shift, self.stage.deform, generator)
+            x = self.varied(torch.cat(at), generator)
             addends = self.blurred(partners.addend, generator)
             addend = partners.draw(generator)
             noise = self.noise(len(x), generator)

@@ -28,6 +28,26 @@ def shifted(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
     return padded[picture, rows[:, :, None], columns[:, None, :]]
 
 
+def warped(images: Tensor, amounts: Tensor, wobble: Tensor | None = None) -> Tensor:
+    """Turn, slant, scale and move pictures, each by its own amounts.
+
+    Args:
+        images: Float ``[B, 1, S, S]``; they span -1 to 1 each way.
+        amounts: Float ``[6, B]``: angle in radians, slant, scale across, scale along, and how far
+            it moves across and along.
+        wobble: Further displacements of single pixels, float ``[B, S, S, 2]``.
+
+    Returns:
+        Float ``[B, 1, S, S]``, interpolated between pixels; what is moved in is 0.
+    """
+    turn, slant, wide, high, right, down = amounts
+    across = torch.stack([wide * turn.cos(), slant - turn.sin(), right], dim=1)
+    along = torch.stack([turn.sin(), high * turn.cos(), down], dim=1)
+    affine = torch.stack([across, along], dim=1)  # [B, 2, 3]
+    grid = F.affine_grid(affine, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid if wobble is None else grid + wobble, align_corners=False)
+
+
 TURN, STRETCH, MOVE, WOBBLE = math.radians(3), 0.03, 0.15, 0.3
 """Standard deviations of a deformation of strength 1: radians; shares of the side, for scales and
 slant; pixels; and pixels for the wobble of each point of a 5 x 5 net."""
@@ -51,21 +71,11 @@ def deformed(images: Tensor, strength: float, generator: torch.Generator) -> Ten
     count, side, _ = images.shape
     options = {"generator": generator, "device": images.device}
     turn, wide, high, slant, right, down = strength * torch.randn(6, count, **options)
-    turn, pixel = TURN * turn, 2 / side  # the picture spans -1 to 1
+    pixel = 2 / side  # the picture spans -1 to 1
     wide, high, slant = 1 + STRETCH * wide, 1 + STRETCH * high, STRETCH * slant
     right, down = MOVE * pixel * right, MOVE * pixel * down
-    across = torch.stack([wide * turn.cos(), slant - turn.sin(), right], dim=1)
-    along = torch.stack([turn.sin(), high * turn.cos(), down], dim=1)
-    affine = torch.stack([across, along], dim=1)  # [B, 2, 3]
-    grid = F.affine_grid(affine, [count, 1, side, side], align_corners=False)
+    amounts = torch.stack([TURN * turn, slant, wide, high, right, down])
     net = WOBBLE * pixel * strength * torch.randn(count, 2, 5, 5, **options)
     wobble = F.interpolate(net, (side, side), mode="bicubic", align_corners=True)
-    moved = F.grid_sample(
-        images[:, None].float(), grid + wobble.permute(0, 2, 3, 1), align_corners=False
-    )
-    return moved[:, 0].round().clamp(0, 255).byte()
-
-
-def varied(images: Tensor, shift: int, deform: float, generator: torch.Generator) -> Tensor:
-    """Pictures uint8 ``[B, S, S]``, deformed and then shifted."""
-    return shifted(deformed(images, deform, generator), shift, generator)
+    moved = warped(images[:, None].float(), amounts, wobble.permute(0, 2, 3, 1))
+    return moved[:, 0].round().byte()

@@ -17,12 +17,11 @@ from learn2add.checks import check_finite
 from learn2add.data import Digits, as_float, load_digits
 from learn2add.evidence import added, gather
 from learn2add.judge import Judge, load_judge
-from learn2add.models import AdditionInference, encode
+from learn2add.models import BATCH, AdditionInference, encode
 from learn2add.objectives import rmse
 from learn2add.pairs import CELLS, cell_counts
 from learn2add.runs import Run
 
-BATCH = 1000
 Z95 = 1.959963984540054
 """Two-sided 95 % quantile of the normal distribution."""
 

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from learn2add.augmentation import warped
 from learn2add.checks import check_choice, check_int
 from learn2add.data import Digits, as_float, load_digits
 from learn2add.judge import SIZE, WEIGHTS, Judge, examine, half_precision, save_judge
@@ -39,21 +40,18 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     Shapes: ``images`` float ``[B, 1, S, S]`` in [0, 1], on the generator's device -> the same.
     """
     count, device = len(images), images.device
-    amounts = torch.rand(8, count, device=device, generator=generator)
-    turn, slant, wide, high, right, down = 2 * amounts[:6] - 1
-    strength = (1.25 * amounts[6] - 0.25).clamp(min=0)
+    drawn = torch.rand(8, count, device=device, generator=generator)
+    turn, slant, wide, high, right, down = 2 * drawn[:6] - 1
+    strength = (1.25 * drawn[6] - 0.25).clamp(min=0)
     turn, slant = math.radians(12) * strength * turn, 0.15 * strength * slant
     wide, high = 1 + 0.12 * strength * wide, 1 + 0.12 * strength * high
     shift = 2.5 * 2 / images.shape[-1] * strength  # 2.5 pixels; the picture spans -1 to 1
-    across = torch.stack([wide * turn.cos(), slant - turn.sin(), shift * right], dim=1)
-    along = torch.stack([turn.sin(), high * turn.cos(), shift * down], dim=1)
-    affine = torch.stack([across, along], dim=1)  # [B, 2, 3]
-    grid = F.affine_grid(affine, list(images.shape), align_corners=False)
-    images = F.grid_sample(images, grid, align_corners=False)
+    amounts = [turn, slant, wide, high, shift * right, shift * down]
+    images = warped(images, torch.stack(amounts))
     kernel = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=device) / 16
     blurred = F.conv2d(images, kernel.view(1, 1, 1, 5), padding=(0, 2))
     blurred = F.conv2d(blurred, kernel.view(1, 1, 5, 1), padding=(2, 0))
-    softness = (2 * amounts[7] - 1).clamp(min=0)
+    softness = (2 * drawn[7] - 1).clamp(min=0)
     return torch.lerp(images, blurred, softness.view(-1, 1, 1, 1))
 
 

@@ -15,7 +15,7 @@ from learn2add.decoders import Decoder, make_decoder
 from learn2add.encoders import Encoder, Gaussian, GaussianEncoder
 
 BATCH = 1000
-"""Pictures that are encoded at once."""
+"""Pictures that are encoded, drawn or read at once outside training."""
 
 
 def make_encoder(code_size: int, image_size: int, variational: bool, hidden: str) -> Encoder:

@@ -72,7 +72,8 @@ def is_matrix(parameter: Tensor) -> bool:
     """Whether a weight is large enough, both ways, to be worth Muon."""
     if parameter.dim() < 2:
         return False
-    return min(len(parameter), parameter[0].numel()) >= SMALLEST_SIDE
+    rows = len(parameter)
+    return min(rows, parameter.numel() // rows) >= SMALLEST_SIDE
 
 
 def moments_of(optimiser: torch.optim.Optimizer, parameter: Tensor) -> tuple[str, ...]:
@@ -94,7 +95,9 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     Returns:
         Float32 ``[R, C]``.
     """
-    wide = matrix.float() if len(matrix) <= matrix.shape[1] else matrix.float().T
+    if len(matrix) > matrix.shape[1]:  # the smaller Gram matrix is that of the rows
+        return orthogonalised(matrix.T).T
+    wide = matrix.float()
     gram = wide @ wide.T
     norm = gram.diagonal().sum().clamp(min=1e-14)  # the squared Frobenius norm
     gram = gram / norm
@@ -105,5 +108,4 @@ def orthogonalised(matrix: Tensor) -> Tensor:
         factor = a * identity + b * gram + c * (gram @ gram)
         product = factor @ product
         gram = factor @ gram @ factor
-    result = product @ wide
-    return result if len(matrix) <= matrix.shape[1] else result.T
+    return product @ wide

@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from learn2add.augmentation import varied
+from learn2add.augmentation import deformed, shifted
 from learn2add.collapse import Health
 from learn2add.configs import RunConfig, Stage
 from learn2add.data import Digits, as_float
@@ -63,6 +63,11 @@ class StageTask:
     def __post_init__(self) -> None:
         self.device = self.train.images.device
 
+    def varied(self, at: Tensor, generator: torch.Generator) -> Tensor:
+        """Training pictures ``at`` these places, uint8, each changed anew as the stage says."""
+        pictures = deformed(self.train.images[at], self.stage.deform, generator)
+        return shifted(pictures, self.stage.shift, generator)
+
     def examine(self) -> Health | None:
         """Nothing to examine: this stage draws no sums."""
         return None
@@ -105,7 +110,7 @@ class AutoencoderTask(StageTask):
             for _ in range(-(-wanted // count))
         ]
         for indices in torch.cat(passes)[:wanted].split(size):
-            x = varied(self.train.images[indices], self.stage.shift, self.stage.deform, generator)
+            x = self.varied(indices, generator)
             yield x, *noise_for(self.encoder, len(x), 1, generator)
 
     def validation_batches(self) -> Iterator[tuple[Tensor]]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from learn2add import augmentation
-from learn2add.augmentation import deformed, shifted, varied
+from learn2add.augmentation import deformed, shifted
 from learn2add.configs import Stage
 from learn2add.data import Digits, as_float
 from learn2add.judge import load_judge
@@ -106,7 +106,9 @@ def test_wobble_moves_points_by_its_deviation() -> None:
 
 def test_strength_0_leaves_pictures_and_generator_alone(mnist_test: Digits) -> None:
     drawn = generator()
-    assert torch.equal(varied(mnist_test.images[:5], 0, 0, drawn), mnist_test.images[:5])
+    assert torch.equal(
+        shifted(deformed(mnist_test.images[:5], 0, drawn), 0, drawn), mnist_test.images[:5]
+    )
     assert torch.equal(drawn.get_state(), generator().get_state())
 
 
@@ -114,7 +116,9 @@ def test_strength_0_leaves_pictures_and_generator_alone(mnist_test: Digits) -> N
 def test_deformed_digits_stay_the_digits_they_are(mnist_test: Digits, side: int) -> None:
     judge = load_judge()
     digits = mnist_test.subset(1000).resized(side)
-    read = judge.read(as_float(varied(digits.images, 1, 1.0, generator()))).argmax(1)
+    drawn = generator()
+    pictures = shifted(deformed(digits.images, 1.0, drawn), 1, drawn)
+    read = judge.read(as_float(pictures)).argmax(1)
     assert (read == digits.labels).float().mean() > 0.985
 
 

@@ -3,7 +3,7 @@
 One run tells how good a run is, not whether a decoder or a model is better: for that the difference
 has to stand out from what another seed makes of it. Every run lies under ``LEARN2ADD_RUNS`` (or
 ``runs``), so a second call goes on where the first was stopped. The figures, of the test digits, go
-to ``runs/part4/seeds/seeds.json``, where notebook 5 compares them.
+to ``runs/part4/seeds/seeds.json``.
 """
 
 import argparse
