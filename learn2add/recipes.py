@@ -8,6 +8,7 @@ line runs, figures mean nothing). Epochs, rates and batch sizes were chosen on t
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from learn2add.checks import check_choice
 from learn2add.configs import RunConfig, Stage
@@ -18,6 +19,9 @@ from learn2add.runs import Run, load_or_train, runs_root
 BUDGETS = ("reference", "quick", "smoke")
 LOSSES = ("l2", "bce")
 CODE_SIZES = (2, 7)
+
+MUON: Any = {"optimiser": "muon", "beta2": 0.99}
+"""Half the steps of Adam alone to the same error; the assignment's own setting has plain Adam."""
 
 MEANING = {
     "reference": "the assignment's 100 epochs on full MNIST",
@@ -54,7 +58,7 @@ def part2(
     """
     stage = {
         "reference": Stage("autoencoder", 100, loss=loss),
-        "quick": Stage("autoencoder", 3, 440, 64, 5e-3, "one_cycle", loss, beta2=0.99),
+        "quick": Stage("autoencoder", 3, 130, 128, 1e-2, "one_cycle", loss, **MUON),
         "smoke": Stage("autoencoder", 2, 5, 64, 3e-3, "one_cycle", loss),
     }[check_choice("budget", budget, BUDGETS)]
     return RunConfig((stage,), "autoencoder", decoder, code_size, seed=seed, **_common(budget))
@@ -78,8 +82,7 @@ def part2_long(*, seed: int = 0) -> RunConfig:
         4e-3,
         "one_cycle",
         "l2",
-        optimiser="muon",
-        beta2=0.99,
+        **MUON,
         deform=1.0,
     )
     plain = replace(deformed, epochs=5, learning_rate=1e-3, deform=0.0)
@@ -108,20 +111,10 @@ def part3(decoder: str = "conv_transpose", *, budget: str = "quick", seed: int =
     stages = {
         "reference": (Stage("addition", 100),),
         "quick": (
-            Stage("autoencoder", 2, 400, 128, 6e-3, "one_cycle", "bce", beta2=0.99),
-            Stage("adder", 1, 1500, 1024, 1e-2, "one_cycle", balance="cells"),
+            Stage("autoencoder", 2, 300, 128, 4e-3, "one_cycle", "bce", **MUON),
+            Stage("adder", 1, 1000, 1024, 1e-2, "one_cycle", balance="cells"),
             Stage(
-                "addition",
-                8,
-                1000,
-                130,
-                4e-3,
-                "one_cycle",
-                "bce",
-                "mixed",
-                "batch",
-                beta2=0.99,
-                shift=1,
+                "addition", 4, 500, 130, 4e-3, "one_cycle", "bce", "mixed", "batch", **MUON, shift=1
             ),
         ),
         "smoke": (
@@ -133,11 +126,21 @@ def part3(decoder: str = "conv_transpose", *, budget: str = "quick", seed: int =
     # With random partners the code term is mostly their spread; a third of it leaves more to
     # the pictures and tells the digits apart better (validation split).
     code = 1.0 if budget == "reference" else 0.3
+    # The adder's code shall be nearer to codes of the right digit than to others: with that and
+    # Muon a quarter of the steps reaches the same accuracy (validation split).
+    contrast = 0.0 if budget == "reference" else 10.0
     # The assignment's encoder ends in two linear layers without activation, which are one. A ReLU
     # between them lets the quick run go from 98.4 to 98.8 % on validation in equal steps.
     hidden = "linear" if budget == "reference" else "relu"
     return RunConfig(
-        stages, "addition", decoder, code=code, hidden=hidden, seed=seed, **_common(budget)
+        stages,
+        "addition",
+        decoder,
+        code=code,
+        contrast=contrast,
+        hidden=hidden,
+        seed=seed,
+        **_common(budget),
     )
 
 
@@ -171,11 +174,10 @@ def part4(
     stages = base.stages
     if budget == "quick":
         autoencoder, adder, joint = stages
-        joint = replace(joint, epochs=9, steps=500)
         if model == "variational_addition":
             joint = replace(joint, balance="digits", addend_noise=0.3)
         else:  # a distribution is more to learn than a mean
-            adder = replace(adder, steps=4000)
+            adder = replace(adder, steps=2000)
             joint = replace(joint, addend_noise=0.2, reconstruct_every=1)
         stages = (autoencoder, adder, joint)
     if budget == "reference":  # contrast needs whole batches

@@ -1,0 +1,40 @@
+"""The tools that make kept figures, in seconds of training."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOLS = Path(__file__).parents[1] / "tools"
+
+
+@pytest.mark.slow
+def test_seeds_are_trained_once_and_differ(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEARN2ADD_RUNS", str(tmp_path / "runs"))
+    words = [
+        "--budget",
+        "smoke",
+        "--seeds",
+        "2",
+        "--steps",
+        "4",
+        "--folder",
+        str(tmp_path / "kept"),
+    ]
+    monkeypatch.setattr(sys, "argv", ["seeds.py", *words])
+    runpy.run_path(str(TOOLS / "seeds.py"), run_name="__main__")
+    table = json.loads((tmp_path / "kept" / "seeds.json").read_text())
+    assert set(table["decoders"]) == {"conv_transpose", "conv_upsample"}
+    assert len(table["models"]) == 4
+    for first, second in (table["decoders"] | table["models"]).values():
+        assert first["rmse"] != second["rmse"]
+    assert all("cells_mean" in seed for model in table["models"].values() for seed in model)
+
+    weights = sorted((tmp_path / "runs").rglob("weights.safetensors"))
+    written = [file.stat().st_mtime_ns for file in weights]
+    assert len(weights) == 2 * 6
+    runpy.run_path(str(TOOLS / "seeds.py"), run_name="__main__")
+    assert [file.stat().st_mtime_ns for file in weights] == written
+    assert json.loads((tmp_path / "kept" / "seeds.json").read_text()) == table
