@@ -75,6 +75,19 @@ def run_train(arguments: argparse.Namespace) -> None:
     print(f"folder {run.folder}\nnext: learn2add evaluate {run.folder}")
 
 
+def run_reference(arguments: argparse.Namespace) -> None:
+    """``learn2add reference``."""
+    from learn2add import recipes, reference
+
+    plan = reference.plan(arguments.budget)
+    print(f"{recipes.MEANING[arguments.budget]}\n{reference.status(plan)}", flush=True)
+    for planned in [] if arguments.list else plan:
+        if not reference.progress(planned).complete:
+            print(f"\n{planned.name}", flush=True)
+            reference.train(planned)
+            print(reference.status(plan).splitlines()[-1], flush=True)
+
+
 def recipe(arguments: argparse.Namespace) -> tuple["RunConfig", str, str]:
     """The configuration that ``train`` is asked for, the name of its folder, and the budget.
 
@@ -125,10 +138,27 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     from learn2add.report import report
 
     run = find_run(arguments.run)
+    if arguments.figures and not run.config.kind.adder:
+        raise ValueError(f"--figures: {run.folder} is an {run.config.model} and does not add")
     found = evaluate(run, arguments.split, default_device())
     print(report(run, found))
     if arguments.json:
         write_atomically(arguments.json, json.dumps(found, indent=2, allow_nan=False) + "\n")
+    if arguments.figures:
+        draw_evidence(run, found, arguments.figures)
+
+
+def draw_evidence(run: "Run", found: dict[str, Any], folder: Path) -> None:
+    """Write the figures of a run's evidence into a folder."""
+    from matplotlib import pyplot
+
+    from learn2add.evidence_figures import evidence_figures
+    from learn2add.figures import save_png
+    from learn2add.hardware import default_device
+
+    for name, figure in evidence_figures(run, found, device=default_device()):
+        print(f"wrote {save_png(figure, folder / f'{name}.png')}")
+        pyplot.close(figure)
 
 
 def find_run(name: str) -> "Run":
@@ -252,6 +282,7 @@ def run_benchmark(arguments: argparse.Namespace) -> None:
 COMMANDS = {
     "data": run_data,
     "train": run_train,
+    "reference": run_reference,
     "evaluate": run_evaluate,
     "add": run_add,
     "judge": run_judge,

@@ -63,6 +63,12 @@ class Stage:
     deform: float = 0.0
     """Strength of the small deformations of training pictures, made anew every time; 1 is a usual
     one. See :func:`learn2add.augmentation.deformed`."""
+    noise: float = 0.0
+    """The autoencoder's stage only: the encoder is shown pictures with normal noise of up to this
+    standard deviation, and the clean ones are to be redrawn. See
+    :func:`learn2add.corruptions.corrupted`."""
+    occlude: int = 0
+    """Likewise: side of the largest square that is blacked out of the pictures shown."""
     addend_noise: float = 0.0
     """Standard deviation of normal noise on the addends of training pairs."""
     reconstruct_every: int = 4
@@ -81,17 +87,21 @@ class Stage:
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate is {self.learning_rate}; allowed is above 0")
         check_int("shift", self.shift, 0, 8)
+        check_int("occlude", self.occlude, 0, 28)
         check_int("reconstruct_every", self.reconstruct_every, 1, 1000)
-        check_finite("addend_noise", self.addend_noise)
-        if self.addend_noise < 0:
-            raise ValueError(f"addend_noise is {self.addend_noise}; allowed is 0 or more")
-        check_finite("deform", self.deform)
-        if not 0 <= self.deform <= 10:
-            raise ValueError(f"deform is {self.deform}; allowed is 0 to 10")
+        for name, most in (("addend_noise", 10), ("deform", 10), ("noise", 10)):
+            check_finite(name, getattr(self, name))
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} is {getattr(self, name)}; allowed is 0 to {most}")
         for name in ("shift", "deform"):
             if getattr(self, name) and self.task == "adder":
                 raise ValueError(
                     f"{name} is {getattr(self, name)}; the adder's stage trains on cached codes"
+                )
+        for name in ("noise", "occlude"):
+            if getattr(self, name) and self.task != "autoencoder":
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; allowed for the autoencoder task only"
                 )
         check_finite("beta2", self.beta2)
         if not 0 <= self.beta2 < 1:

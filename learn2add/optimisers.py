@@ -95,17 +95,18 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     Returns:
         Float32 ``[R, C]``.
     """
-    if len(matrix) > matrix.shape[1]:  # the smaller Gram matrix is that of the rows
-        return orthogonalised(matrix.T).T
-    wide = matrix.float()
-    gram = wide @ wide.T
+    matrix = matrix.float()
+    tall = len(matrix) > matrix.shape[1]  # then the smaller Gram matrix is that of the columns
+    gram = matrix.T @ matrix if tall else matrix @ matrix.T
     norm = gram.diagonal().sum().clamp(min=1e-14)  # the squared Frobenius norm
     gram = gram / norm
     identity = torch.eye(len(gram), device=gram.device)
     a, b, c = COEFFICIENTS
-    product = identity * norm.rsqrt()
-    for _ in range(ITERATIONS):
+    product = None
+    for step in range(ITERATIONS):
         factor = a * identity + b * gram + c * (gram @ gram)
-        product = factor @ product
-        gram = factor @ gram @ factor
-    return product @ wide
+        product = factor if product is None else factor @ product
+        if step < ITERATIONS - 1:
+            gram = factor @ gram @ factor
+    product = product * norm.rsqrt()
+    return matrix @ product if tall else product @ matrix

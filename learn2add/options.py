@@ -78,6 +78,7 @@ def make_parser() -> Parser:
     )
     data.add_argument("--dataset", choices=DATASETS, default="MNIST", help="default: MNIST")
     _train(commands)
+    _reference(commands)
     _evaluate(commands)
     _add(commands)
     _judge(commands)
@@ -128,7 +129,23 @@ def _train(commands: Any) -> None:
     add("--schedule", choices=("constant", "one_cycle"), help="of the learning rate")
     add("--shift", type=int, metavar="N", help="move training pictures by up to N pixels")
     add("--deform", type=float, metavar="X", help="deform training pictures a little; usual: 1")
+    add("--noise", type=float, metavar="X", help="part2: show noisy pictures, redraw clean ones")
+    add("--occlude", type=int, metavar="N", help="part2: black out squares of up to N pixels")
     add("--patience", type=int, metavar="N", help="stop after N epochs without a better one")
+
+
+def _reference(commands: Any) -> None:
+    reference = commands.add_parser(
+        "reference",
+        help="train all runs of the assignment's own setting",
+        description="Train every run of the assignment's own setting that is missing, 100 epochs\n"
+        "each, and go on with those that were cut off: minutes each on a GPU, hours on a CPU.\n"
+        "The notebooks then show them under LEARN2ADD_BUDGET=reference.",
+    )
+    reference.add_argument("--list", action="store_true", help="only say what there is")
+    reference.add_argument(
+        "--budget", choices=BUDGETS, default="reference", help="another setting for the same runs"
+    )
 
 
 def _evaluate(commands: Any) -> None:
@@ -143,6 +160,12 @@ def _evaluate(commands: Any) -> None:
         "--split", choices=("test", "validation"), default="test", help="default: test"
     )
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    evaluate.add_argument(
+        "--figures",
+        type=Path,
+        metavar="FOLDER",
+        help="also draw the evidence here as PNG (a run that adds; some minutes)",
+    )
 
 
 def _add(commands: Any) -> None:

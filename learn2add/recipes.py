@@ -97,6 +97,33 @@ def part2_long(*, seed: int = 0) -> RunConfig:
     )
 
 
+def denoising(
+    noise: float = 0.0,
+    occlude: int = 0,
+    *,
+    code_size: int = 4,
+    budget: str = "quick",
+    seed: int = 0,
+) -> RunConfig:
+    """An autoencoder that is shown corrupted pictures and redraws the clean ones.
+
+    Args:
+        noise: Largest standard deviation of the noise on the pictures shown.
+        occlude: Largest side of the square blacked out of them; with neither, a plain autoencoder.
+        code_size: 1 to 128; report 003 has 4.
+        budget: "reference", "quick" or "smoke".
+        seed: Decides initial weights, order of the data and corruptions.
+
+    Source: report 002, section 4; report 003, section 4.2.
+    """
+    base = part2(code_size=code_size, budget=budget, seed=seed)
+    (stage,) = base.stages
+    if budget == "quick":
+        stage = replace(stage, steps=200)
+    hidden = "linear" if budget == "reference" else "relu"
+    return replace(base, stages=(replace(stage, noise=noise, occlude=occlude),), hidden=hidden)
+
+
 def part3(decoder: str = "conv_transpose", *, budget: str = "quick", seed: int = 0) -> RunConfig:
     """The addition model with code 7. Source: assignment, Part III items 4 and 5.
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from learn2add.augmentation import deformed, shifted
 from learn2add.collapse import Health
 from learn2add.configs import RunConfig, Stage
+from learn2add.corruptions import corrupted
 from learn2add.data import Digits, as_float
 from learn2add.encoders import GaussianEncoder
 from learn2add.models import AdditionModel, Autoencoder, code_of, encode
@@ -102,7 +103,7 @@ class AutoencoderTask(StageTask):
         yield from self.decoder.parameters()
 
     def batches(self, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
-        """Shuffled passes over the training pictures, uint8 ``[B, S, S]``; noise where needed."""
+        """Shuffled passes over the training pictures: clean and as shown; noise where needed."""
         size, count = self.stage.batch_size, len(self.train)
         wanted = count if self.stage.steps is None else self.steps * size
         passes = [
@@ -110,17 +111,24 @@ class AutoencoderTask(StageTask):
             for _ in range(-(-wanted // count))
         ]
         for indices in torch.cat(passes)[:wanted].split(size):
-            x = self.varied(indices, generator)
-            yield x, *noise_for(self.encoder, len(x), 1, generator)
+            x = as_float(self.varied(indices, generator))
+            yield x, self._seen(x, generator), *noise_for(self.encoder, len(x), 1, generator)
 
-    def validation_batches(self) -> Iterator[tuple[Tensor]]:
-        """The validation pictures in order."""
-        return ((part,) for part in self.validation.images.split(EVALUATION_BATCH))
+    def validation_batches(self) -> Iterator[tuple[Tensor, ...]]:
+        """The validation pictures in order, corrupted the same way each time."""
+        generator = torch.Generator(self.device).manual_seed(0)
+        for part in self.validation.images.split(EVALUATION_BATCH):
+            x = as_float(part)
+            yield x, self._seen(x, generator)
+
+    def _seen(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """What the encoder is shown of pictures: they themselves, or corrupted ones."""
+        return corrupted(x, self.stage.noise, self.stage.occlude, generator)
 
     def step(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Reconstruction loss of pictures uint8 ``[B, S, S]``, and ``rmse``'s squares."""
-        x = as_float(batch[0])
-        z, q = code_of(self.encoder, x, noise=batch[1] if len(batch) > 1 else None)
+        """Reconstruction loss of pictures float ``[B, 1, S, S]``, and ``rmse``'s squares."""
+        x, seen, *noise = batch
+        z, q = code_of(self.encoder, seen, noise=noise[0] if noise else None)
         logits = self.decoder.logits(z)
         loss = picture_loss(self.stage.loss, logits, x)
         if q is not None:
@@ -130,8 +138,8 @@ class AutoencoderTask(StageTask):
     @torch.no_grad()
     def pictures(self) -> dict[str, Tensor]:
         """Ten validation digits above their reconstructions."""
-        x = as_float(self.validation.images[:10])
-        return {"input_reconstruction": rows(x, self.decoder(self.encoder(x)))}
+        seen = next(self.validation_batches())[1][:10]
+        return {"input_reconstruction": rows(seen, self.decoder(self.encoder(seen)))}
 
 
 class AdderTask(PairsTask):

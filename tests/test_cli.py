@@ -188,7 +188,7 @@ def test_other_parts_have_no_choice_of_model() -> None:
 def test_options_change_the_recipe() -> None:
     given = "--loss bce --epochs 7 --steps 0 --batch-size 32 --learning-rate 0.01 --patience 3"
     given += " --schedule constant --decoder interpolation --code-size 9 --image-size 32"
-    given += " --seed 5 --precision float32 --budget quick --beta2 0.999"
+    given += " --seed 5 --precision float32 --budget quick --beta2 0.999 --optimiser adam"
     config, name, budget = recipe("part2", *given.split())
     stage = Stage("autoencoder", 7, None, 32, 0.01, "constant", "bce", patience=3)
     assert config == RunConfig(
@@ -210,7 +210,7 @@ def test_other_configurations_have_other_folders(part: str) -> None:
     variants += ["--patience 2", "--schedule constant", "--decoder interpolation"]
     variants += ["--seed 1 --epochs 9", "--balance digits"]
     variants += ["--contrast 0", "--held-out"] if part == "part4" else []
-    variants += [f"{'--contrast 0 ' * (part == 'part4')}--partners drawn --balance sums"]
+    variants += [f"{'--contrast 0 ' * (part != 'part2')}--partners drawn --balance sums"]
     names = [recipe(part, *variant.split())[1] for variant in variants]
     assert len(set(names)) == len(variants)
 
@@ -387,6 +387,14 @@ def test_train_names_a_folder_it_cannot_write(
     file = smoke / "a_file"
     file.write_text("")
     assert "a_file" in error_of(capsys, "train", "part2", "--folder", file / "run")
+
+
+def test_evaluate_draws_no_evidence_of_an_autoencoder(
+    autoencoder: runs.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "evidence"
+    assert "does not add" in error_of(capsys, "evaluate", autoencoder.folder, "--figures", folder)
+    assert not folder.exists()
 
 
 def test_evaluate_refuses_damaged_runs(

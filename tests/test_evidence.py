@@ -2,13 +2,15 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from learn2add import collapse, evidence
+from learn2add import collapse, evidence, evidence_figures, recipes
 from learn2add.configs import RunConfig, Stage
 from learn2add.data import Digits, as_float
 from learn2add.evaluation import judge_sums
@@ -234,3 +236,33 @@ def test_training_tells_of_a_collapse_while_it_happens(
     assert all(row["sums/digits_drawn"] <= 2 for row in state.history)  # nothing is learned in 4
     told = [line for line in capsys.readouterr().out.splitlines() if "digits are drawn" in line]
     assert [line.split(":")[0] for line in told] == ["epoch 1", "epoch 2"]
+
+
+def test_evidence_figures_draw_what_the_model_does(
+    judge: Judge, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    oracle = Oracle(judge, digits)
+    oracle.stochastic = True
+    run = SimpleNamespace(
+        folder=Path("oracle"),
+        config=recipes.part4(),
+        model=lambda _: SimpleNamespace(inference=lambda: oracle),
+    )
+    monkeypatch.setattr(evidence_figures, "load_digits", lambda *_: digits)
+    samples = [{"temperature": 1.0, "accuracy": 0.9, "diversity": 0.4}]
+    found = {"split": "test", "u50": None, "samples": samples}
+    drawn = dict(evidence_figures.evidence_figures(run, found, progress=False))
+    assert list(drawn) == ["cells", "causes", "between", "variety", "staircase"]
+    (mesh,) = drawn["staircase"].axes[0].collections
+    p = mesh.get_array().reshape(10, -1)
+    assert p.shape == (10, 181)
+    # The oracle adds the whole part of a number: from every digit the sum's whole part is read.
+    assert (p.argmax(0) == np.arange(181) // 20).all()
+    np.testing.assert_allclose(p.max(0), 1, atol=1e-2)
+    plt.close("all")
+
+
+def test_evidence_figures_are_of_runs_that_add() -> None:
+    run = SimpleNamespace(folder=Path("here"), config=recipes.part2())
+    with pytest.raises(ValueError, match="here is an autoencoder"):
+        next(evidence_figures.evidence_figures(run, {"split": "test"}))

@@ -32,6 +32,12 @@ POINTS = {
     NAMES[1]: [(0, 0.985, 0.05), (0.5, 0.98, 0.17), (0.75, 0.97, 0.27), (1, 0.94, 0.39)],
     NAMES[2]: [(0, 0.972, 0.04), (0.5, 0.96, 0.24), (0.75, 0.93, 0.4), (1, 0.86, 0.56)],
 }
+STRENGTHS = np.linspace(0, 0.8, 9)
+MEASURES = {
+    "RMSE": {name: 0.1 + 0.1 * i * STRENGTHS for i, name in enumerate(WRONG)},
+    "PSNR (dB)": {name: 20 - 5 * i * STRENGTHS for i, name in enumerate(WRONG)},
+    "read rightly (%)": {"perfect": 100 - STRENGTHS},
+}
 SEEDS = {"conv_transpose": [99.1, 99.3, 99.2], "conv_upsample": [98.0, 98.4], "one": [97.5]}
 
 
@@ -83,7 +89,13 @@ def gallery() -> dict[str, Callable[[], Figure]]:
         ),
         "digit_map": lambda: figures.digit_map(FULL, sweeps(FULL, 0), digit=0, **both),
         "digit_map_alone": lambda: figures.digit_map(FULL, sweep(FULL, 7, 0.5), **both),
+        "digit_map_of_sums": lambda: figures.digit_map(
+            FULL, sweep(FULL, 0, 0.5), digit=0, xlabel="sum asked for", **both
+        ),
         "trade_off": lambda: figures.trade_off(POINTS, **both),
+        "strength_curves": lambda: figures.strength_curves(
+            STRENGTHS, MEASURES, xlabel="standard deviation of the noise", **both
+        ),
         "blame_bars": lambda: figures.blame_bars(SHARES, WRONG, **both),
         "weightings_table": lambda: figures.weightings_table(*weightings(), **both),
         "seeds_plot": lambda: figures.seeds_plot(SEEDS, ylabel="right sums (%)", **both),
@@ -272,6 +284,20 @@ def test_seeds_plot_shows_every_seed_its_mean_and_deviation() -> None:
     assert axes.get_ylabel() == "right sums (%)" and "conv_transpose" in words(figure)
 
 
+def test_strength_curves_give_a_model_one_look_in_every_panel() -> None:
+    figure = figures.strength_curves(STRENGTHS, MEASURES, xlabel="noise")
+    looks = {}
+    for axes, (measure, lines) in zip(figure.axes, MEASURES.items(), strict=True):
+        assert (axes.get_ylabel(), axes.get_xlabel()) == (measure, "noise")
+        for line, (name, values) in zip(axes.lines, lines.items(), strict=True):
+            np.testing.assert_array_equal(line.get_ydata(), values)
+            looks.setdefault(name, set()).add((line.get_color(), line.get_marker()))
+    assert all(len(look) == 1 for look in looks.values())
+    assert len(set.union(*looks.values())) == len(WRONG)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(WRONG)
+
+
 P = sweep(BETWEEN, 7, 0.5)
 ROWS, PICTURES = weightings(2)
 BAD = {
@@ -334,6 +360,15 @@ BAD = {
         lambda: figures.seeds_plot(dict.fromkeys("abcdefghi", [1]), ylabel="x"),
         "values .*1 to 8",
     ),
+    "falling strengths": (
+        lambda: figures.strength_curves([1, 0], {"a": {"b": [1, 2]}}, xlabel="x"),
+        "strengths must be .* rising",
+    ),
+    "values per strength": (
+        lambda: figures.strength_curves([0, 1], {"a": {"b": [1]}}, xlabel="x"),
+        r"measures\['a'\]\['b'\] must have shape \(2,\)",
+    ),
+    "no measures": (lambda: figures.strength_curves([0, 1], {}, xlabel="x"), "1 to 4 measures"),
     "caption": (lambda: figures.seeds_plot(SEEDS, ylabel="x", caption=3), "caption"),
 }
 

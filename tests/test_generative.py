@@ -201,7 +201,7 @@ def test_variational_autoencoder_pays_for_its_codes(digits: tuple[Digits, Digits
         task = make_task(model, config, config.stages[0], *digits)
         batch = next(iter(task.batches(torch.Generator().manual_seed(0))))
         losses.append(task.step(batch)[0])
-    q = model.encoder.gaussian(as_float(batch[0]))
+    q = model.encoder.gaussian(batch[0])
     kl = kl_divergence(normal(q), Normal(0.0, 1.0)).sum(1).mean()
     torch.testing.assert_close(losses[1] - losses[0], 2 * kl, rtol=1e-3, atol=1e-3)
 

@@ -38,3 +38,15 @@ def test_seeds_are_trained_once_and_differ(tmp_path, monkeypatch):
     runpy.run_path(str(TOOLS / "seeds.py"), run_name="__main__")
     assert [file.stat().st_mtime_ns for file in weights] == written
     assert json.loads((tmp_path / "kept" / "seeds.json").read_text()) == table
+
+
+@pytest.mark.slow
+def test_time_to_quality_measures_both_splits(tmp_path, monkeypatch, capsys):
+    words = ["--budget", "smoke", "--folder", str(tmp_path / "kept")]
+    monkeypatch.setattr(sys, "argv", ["time_to_quality.py", *words])
+    runpy.run_path(str(TOOLS / "time_to_quality.py"), run_name="__main__")
+    (row,) = json.loads((tmp_path / "kept" / "times.json").read_text())
+    assert row["goal"] == "95 % of the sums right"
+    assert 0 < row["seconds"] < 60 and row["gflops"] > 1
+    assert row["validation"] != row["test"]
+    assert f"{row['test']:.4f}" in capsys.readouterr().out

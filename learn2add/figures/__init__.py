@@ -35,6 +35,7 @@ from learn2add.figures.pictures import (
 )
 from learn2add.figures.sheets import PALETTE, STYLE
 from learn2add.figures.slider import sum_slider
+from learn2add.figures.studies import strength_curves
 
 __all__ = [
     "PALETTE",
@@ -51,6 +52,7 @@ __all__ = [
     "reconstructions",
     "save_png",
     "seeds_plot",
+    "strength_curves",
     "strip",
     "sum_distribution",
     "sum_slider",

@@ -77,6 +77,7 @@ def digit_map(
     probabilities: Mapping[str, ArrayLike] | ArrayLike,
     *,
     digit: int | None = None,
+    xlabel: str | None = None,
     title: str | None = None,
     caption: str | None = None,
 ) -> Figure:
@@ -84,7 +85,8 @@ def digit_map(
 
     ``addends`` are rising numbers ``[A]``, such as 0 to 9 in steps of 0.05; ``probabilities`` the
     judge's means ``[A, 10]``, or those per model, at most 4. ``digit`` is the one on the input
-    pictures; if given, the line on which the sum lies is drawn.
+    pictures; if given, the line on which the sum lies is drawn. ``xlabel`` says what ``addends``
+    are if they are not numbers added; the line is then where both axes agree.
     """
     x, models = as_sweeps(addends, probabilities, MODELS)
     as_digits(digit=0 if digit is None else digit)
@@ -92,9 +94,11 @@ def digit_map(
     for axes, p in zip(row, models.values(), strict=True):
         image = axes.pcolormesh(x, DIGITS, p.T, cmap="Blues", vmin=0, vmax=1, shading="nearest")
         if digit is not None:
-            label = f"{digit} + the number added"
+            label = f"{digit} + the number added" if xlabel is None else xlabel
             axes.plot(x, digit + x, "--", color=WARN, linewidth=1.3, label=label)
         mark_addends(axes, x, digit)
+        if xlabel is not None:
+            axes.set_xlabel(xlabel)
         axes.set(ylim=(-0.5, 9.5), yticks=DIGITS)
         axes.tick_params(axis="y", length=0)
     row[0].set_ylabel("digit read")

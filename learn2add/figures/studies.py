@@ -1,0 +1,62 @@
+"""Figures of the sibling studies: measures against a strength."""
+
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from learn2add.figures.inputs import as_numbers
+from learn2add.figures.marks import legend_over_panels
+from learn2add.figures.sheets import PALETTE, plot, styled
+
+DOTS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+@styled
+def strength_curves(
+    strengths: ArrayLike,
+    measures: Mapping[str, Mapping[str, ArrayLike]],
+    *,
+    xlabel: str,
+    title: str | None = None,
+    caption: str | None = None,
+) -> Figure:
+    """Draw one or more measures of several models against the strength of a disturbance.
+
+    Args:
+        strengths: Rising numbers ``[N]``.
+        measures: Per measure (it names the y axis), at most 4, and in each per model, at most 8,
+            the values ``[N]``. A model has the same colour and mark in every panel.
+        xlabel: What the strength is, with its unit.
+        title: Above.
+        caption: Below.
+    """
+    x = as_numbers("strengths", strengths)
+    if x.ndim != 1 or len(x) < 2 or (x[1:] <= x[:-1]).any():
+        raise ValueError(f"strengths must be two or more rising numbers, got {x.tolist()}")
+    names = list(dict.fromkeys(name for lines in measures.values() for name in lines))
+    if not 1 <= len(measures) <= 4 or not 1 <= len(names) <= len(PALETTE):
+        raise ValueError(
+            f"measures must hold 1 to 4 measures of 1 to {len(PALETTE)} models, got "
+            f"{len(measures)} of {len(names)}"
+        )
+    values = {
+        measure: {
+            name: as_numbers(f"measures[{measure!r}][{name!r}]", line, (len(x),))
+            for name, line in lines.items()
+        }
+        for measure, lines in measures.items()
+    }
+    width = {1: 6.0, 2: 8.6}.get(len(measures), 10.4)
+    figure, grid = plot(width, 3.7, title, caption, 1, len(measures), squeeze=False)
+    looks = {name: (PALETTE[i], DOTS[i]) for i, name in enumerate(names)}
+    for axes, (measure, lines) in zip(grid[0], values.items(), strict=True):
+        for name, y in lines.items():
+            colour, dot = looks[name]
+            axes.plot(x, y, color=colour, marker=dot, markersize=4.5, label=name)
+        axes.set(xlabel=xlabel, ylabel=measure)
+        axes.grid(axis="y", color="#e4e4e4", linewidth=0.7)
+    known = [axes.get_legend_handles_labels() for axes in grid[0]]
+    by_name = {label: handle for found in known for handle, label in zip(*found, strict=True)}
+    legend_over_panels(figure, [by_name[name] for name in names])
+    return figure

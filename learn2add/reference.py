@@ -1,0 +1,102 @@
+"""The assignment's own setting, 100 epochs a run: what there is, what is left, how long it takes.
+
+The runs lie where the notebooks look for them under the budget "reference", most useful first.
+"""
+
+from pathlib import Path
+from statistics import mean
+from typing import NamedTuple
+
+from learn2add import recipes
+from learn2add.configs import RunConfig
+from learn2add.runs import Run, load_or_train
+from learn2add.tracking import read_metrics
+
+
+class Planned(NamedTuple):
+    """One run of the plan."""
+
+    name: str
+    """Such as "part3/reference"."""
+    folder: Path
+    config: RunConfig
+
+
+class Progress(NamedTuple):
+    """How far a run is."""
+
+    done: int
+    """Epochs that need not be trained again."""
+    total: int
+    seconds: float | None
+    """Of an epoch, so far; None where there was none."""
+    complete: bool
+    """Early stopping may complete a run before its last epoch."""
+
+
+def plan(budget: str = "reference") -> list[Planned]:
+    """The runs of Parts III and IV, then the twelve of Part II, code size 7 first."""
+    runs = [("part3", budget, recipes.part3(budget=budget))]
+    for model in recipes.PART4:
+        config = recipes.part4(model, budget=budget)
+        runs.append(("part4", f"{model}-{config.decoder}", config))
+    part2 = recipes.all_part2(budget).items()
+    by_size = sorted(part2, key=lambda item: -item[1].code_size)
+    runs += [("part2", name, config) for name, config in by_size]
+    return [
+        Planned(f"{part}/{name}", recipes.run_folder(part, name, budget), config)
+        for part, name, config in runs
+    ]
+
+
+def progress(planned: Planned) -> Progress:
+    """How far the run is, by its curves.
+
+    Raises:
+        ValueError: The curves are damaged.
+    """
+    total = sum(stage.epochs for stage in planned.config.stages)
+    curves = planned.folder / "metrics.csv"
+    rows = read_metrics(curves) if curves.exists() else []
+    seconds = mean(row["seconds"] for row in rows) if rows else None
+    return Progress(len(rows), total, seconds, (planned.folder / "result.json").exists())
+
+
+def seconds_left(plan: list[Planned]) -> float | None:
+    """Training time of what is left, judged by the epochs there are; None where there are none.
+
+    A run not yet begun takes as long for an epoch as those of its part, or as all do on average.
+    """
+    states = {planned.name: progress(planned) for planned in plan}
+    known = {name: state.seconds for name, state in states.items() if state.seconds is not None}
+    if not known:
+        return None
+    left = 0.0
+    for name, state in states.items():
+        part = [seconds for other, seconds in known.items() if other[:5] == name[:5]]
+        seconds = known.get(name) or mean(part or known.values())
+        left += 0.0 if state.complete else seconds * (state.total - state.done)
+    return left
+
+
+def status(plan: list[Planned]) -> str:
+    """One line per run, and how long the rest will take."""
+    lines = []
+    for planned in plan:
+        state = progress(planned)
+        word = "complete" if state.complete else f"epoch {state.done} of {state.total}"
+        lines.append(f"{planned.name:<42}{word}")
+    left = seconds_left(plan)
+    guess = "unknown until an epoch is done" if left is None else f"about {duration(left)}"
+    return "\n".join([*lines, f"time left: {guess}"])
+
+
+def duration(seconds: float) -> str:
+    """Hours and minutes, such as "3 h 05 min"."""
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
+
+
+def train(planned: Planned, *, show: bool = True) -> Run:
+    """Train one run of the plan, go on with it, or load it. ``show``: with a progress bar."""
+    return load_or_train(planned.config, planned.folder, progress=show)

@@ -1,0 +1,79 @@
+"""All runs of a budget, one after the other, through a kill."""
+
+import json
+
+import pytest
+
+from learn2add import __main__ as cli
+from learn2add import recipes, reference
+from learn2add.tracking import write_metrics
+
+
+@pytest.fixture(autouse=True)
+def _runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEARN2ADD_RUNS", str(tmp_path))
+
+
+def test_the_plan_is_where_the_notebooks_look():
+    names = [planned.name for planned in reference.plan()]
+    assert len(names) == len(set(names)) == 15
+    assert names[:3] == [
+        "part3/reference",
+        "part4/variational_addition-conv_transpose",
+        "part4/generative_addition-conv_transpose",
+    ]
+    assert all(name.endswith("code7") for name in names[3:9])
+    for planned in reference.plan():
+        part, name = planned.name.split("/")
+        assert planned.folder == recipes.run_folder(part, name, "reference")
+        assert [stage.epochs for stage in planned.config.stages] == [100]
+
+
+def rows(count, seconds):
+    return [{"stage": 0, "epoch": epoch + 1, "seconds": seconds} for epoch in range(count)]
+
+
+def test_time_left_goes_by_the_epochs_there_are():
+    plan = reference.plan()
+    assert reference.seconds_left(plan) is None
+    assert "unknown" in reference.status(plan)
+    for planned, count, seconds in ((plan[0], 10, 30.0), (plan[3], 100, 20.0)):
+        planned.folder.mkdir(parents=True)
+        write_metrics(planned.folder / "metrics.csv", rows(count, seconds))
+    (plan[3].folder / "result.json").write_text(json.dumps({}))
+    # 90 epochs of Part III; Part IV, of which nothing is known, at the mean of the two; the
+    # eleven other runs of Part II as the one that is complete.
+    assert reference.seconds_left(plan) == pytest.approx(90 * 30 + 200 * 25 + 1100 * 20)
+    status = reference.status(plan).splitlines()
+    assert status[0].split()[1:] == ["epoch", "10", "of", "100"]
+    assert status[3].endswith("complete")
+    assert status[-1] == "time left: about 8 h 15 min"
+
+
+def test_list_trains_nothing(tmp_path, capsys):
+    assert cli.main(["reference", "--list"]) == 0
+    assert capsys.readouterr().out.count("epoch 0 of 100") == 15
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_what_is_missing_is_trained_and_what_is_there_is_not(tmp_path, capsys, monkeypatch):
+    trained = []
+    train = reference.train
+
+    def stopped(planned):
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        trained.append(planned.name)
+        return train(planned, show=False)
+
+    monkeypatch.setattr(reference, "train", stopped)
+    assert cli.main(["reference", "--budget", "smoke"]) == 130
+    assert len(list(tmp_path.rglob("result.json"))) == 2
+    monkeypatch.setattr(
+        reference, "train", lambda p: trained.append(p.name) or train(p, show=False)
+    )
+    assert cli.main(["reference", "--budget", "smoke"]) == 0
+    assert trained == [planned.name for planned in reference.plan("smoke")]
+    assert len(list(tmp_path.rglob("result.json"))) == 15
+    assert capsys.readouterr().out.splitlines()[-1] == "time left: about 0 min"
