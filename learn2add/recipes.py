@@ -119,7 +119,7 @@ def denoising(
     base = part2(code_size=code_size, budget=budget, seed=seed)
     (stage,) = base.stages
     if budget == "quick":
-        stage = replace(stage, steps=200)
+        stage = replace(stage, steps=160)
     hidden = "linear" if budget == "reference" else "relu"
     return replace(base, stages=(replace(stage, noise=noise, occlude=occlude),), hidden=hidden)
 

@@ -373,7 +373,7 @@ def test_a_pass_shows_each_picture_once(digits: tuple[Digits, Digits]) -> None:
     whole = training.make_task(model, RECONSTRUCTION, Stage("autoencoder", 1, None, 64), *digits)
     pictures = torch.cat([batch[0] for batch in whole.batches(torch.Generator())])
     assert sorted(p.numpy().tobytes() for p in pictures) == sorted(
-        p.numpy().tobytes() for p in digits[0].images
+        p.numpy().tobytes() for p in as_float(digits[0].images)
     )
     longer = training.make_task(model, RECONSTRUCTION, Stage("autoencoder", 1, 10, 64), *digits)
     batches = [batch[0] for batch in longer.batches(torch.Generator())]
