@@ -21,6 +21,8 @@ from learn2add.pairs import CELLS
 
 NEIGHBOURS = 5
 """k of density and coverage, the value their authors use."""
+PER_CELL = 400
+"""Pictures of each digit from which sums are sampled, at most."""
 
 
 @torch.no_grad()
@@ -102,7 +104,7 @@ def sampled_sums(
     digits: Digits,
     temperatures: Sequence[float] = (1.0,),
     *,
-    per_cell: int = 400,
+    per_cell: int = PER_CELL,
     seed: int = 0,
 ) -> list[Sampled]:
     """Draw one sample for each of ``per_cell`` pictures in each cell, and measure them.

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from learn2add import figures
 from learn2add.data import load_digits
 from learn2add.evaluation import judge_sums, wilson
-from learn2add.evidence import sweep
+from learn2add.evidence import PER_CELL, sweep
 from learn2add.judge import load_judge
 from learn2add.runs import Run
 
@@ -76,8 +76,9 @@ def evidence_figures(
         ),
     )
     if model.stochastic:
+        few = f"The first {PER_CELL} {found['split']} digits of each class, with every addend."
         points = [(s["temperature"], s["accuracy"], s["diversity"]) for s in found["samples"]]
-        yield "variety", figures.trade_off({name: points}, title="Sampled sums", caption=caption)
+        yield "variety", figures.trade_off({name: points}, title="Sampled sums", caption=few)
     totals, p = np.arange(9 * STEPS + 1) / STEPS, np.zeros((10, 9 * STEPS + 1, 10))
     for digit, images in enumerate(tqdm(groups, unit=" digits", disable=not progress)):
         p[digit, digit * STEPS :] = sweep(model, judge, images, totals[digit * STEPS :] - digit)
