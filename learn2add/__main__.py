@@ -85,7 +85,7 @@ def run_reference(arguments: argparse.Namespace) -> None:
         if not reference.progress(planned).complete:
             print(f"\n{planned.name}", flush=True)
             reference.train(planned)
-            print(reference.status(plan).splitlines()[-1], flush=True)
+            print(reference.time_left(plan), flush=True)
 
 
 def recipe(arguments: argparse.Namespace) -> tuple["RunConfig", str, str]:

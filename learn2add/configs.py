@@ -89,10 +89,10 @@ class Stage:
         check_int("shift", self.shift, 0, 8)
         check_int("occlude", self.occlude, 0, 28)
         check_int("reconstruct_every", self.reconstruct_every, 1, 1000)
-        for name, most in (("addend_noise", 10), ("deform", 10), ("noise", 10)):
+        for name in ("addend_noise", "deform", "noise"):
             check_finite(name, getattr(self, name))
-            if not 0 <= getattr(self, name) <= most:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed is 0 to {most}")
+            if not 0 <= getattr(self, name) <= 10:
+                raise ValueError(f"{name} is {getattr(self, name)}; allowed is 0 to 10")
         for name in ("shift", "deform"):
             if getattr(self, name) and self.task == "adder":
                 raise ValueError(

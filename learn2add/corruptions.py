@@ -1,4 +1,4 @@
-"""Corrupted pictures, and how well a model redraws or adds in spite of them.
+"""Corrupted pictures: noise and occlusion.
 
 The corruptions work on whole batches on the pictures' device; an explicit generator decides them.
 Sources: reports 002 (section 4) and 003 (sections 4.1 and 4.2).

@@ -73,22 +73,28 @@ def seconds_left(plan: list[Planned]) -> float | None:
         return None
     left = 0.0
     for name, state in states.items():
-        part = [seconds for other, seconds in known.items() if other[:5] == name[:5]]
-        seconds = known.get(name) or mean(part or known.values())
+        part = name.split("/")[0]
+        alike = [seconds for other, seconds in known.items() if other.split("/")[0] == part]
+        seconds = known.get(name) or mean(alike or known.values())
         left += 0.0 if state.complete else seconds * (state.total - state.done)
     return left
 
 
 def status(plan: list[Planned]) -> str:
-    """One line per run, and how long the rest will take."""
+    """One line per run, and :func:`time_left`."""
     lines = []
     for planned in plan:
         state = progress(planned)
         word = "complete" if state.complete else f"epoch {state.done} of {state.total}"
         lines.append(f"{planned.name:<42}{word}")
+    return "\n".join([*lines, time_left(plan)])
+
+
+def time_left(plan: list[Planned]) -> str:
+    """:func:`seconds_left` in words."""
     left = seconds_left(plan)
     guess = "unknown until an epoch is done" if left is None else f"about {duration(left)}"
-    return "\n".join([*lines, f"time left: {guess}"])
+    return f"time left: {guess}"
 
 
 def duration(seconds: float) -> str:

@@ -57,6 +57,7 @@ def redrawn(
     Returns:
         One entry per strength.
     """
+    draw = corrupt if model is None else then_redrawn(corrupt, model)
     found = []
     for strength in strengths:
         generator = torch.Generator(digits.images.device).manual_seed(seed)
@@ -65,8 +66,7 @@ def redrawn(
             digits.images.split(BATCH), digits.labels.split(BATCH), strict=True
         ):
             x = as_float(images)
-            seen = corrupt(x, strength, generator)
-            drawn = seen if model is None else model.decoder(model.encoder(seen))
+            drawn = draw(x, strength, generator)
             errors.append((drawn - x).double().square().mean((1, 2, 3)))
             right.append(judge.read(drawn.clamp(0, 1)).argmax(1) == labels)
         error = torch.cat(errors)
