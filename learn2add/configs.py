@@ -44,7 +44,7 @@ class Stage:
     learning_rate: float = 1e-3
     """Adam's learning rate, or its peak under "one_cycle"."""
     schedule: str = "constant"
-    """"constant" (the assignment's) or "one_cycle": up for 30 %, then down to 0, as cosines."""
+    """"constant" (the assignment's) or "one_cycle": up, then down to 0, as cosines."""
     loss: str = "l2"
     """Picture loss, "l2" or "bce"."""
     balance: str = "natural"
@@ -58,6 +58,10 @@ class Stage:
     beta2: float = 0.999
     """Adam's decay rate of the squared gradients. 0.999 is usual; a short training gains by 0.99,
     which forgets the large first gradients sooner."""
+    momentum: float = 0.95
+    """Muon's share of the former mean of gradients. 0.95 is usual; one pass gains by 0.9."""
+    rise: float = 0.3
+    """Share of the steps in which a "one_cycle" rate goes up."""
     shift: int = 0
     """Training pictures are moved by up to this many pixels each way, anew every time."""
     deform: float = 0.0
@@ -103,9 +107,10 @@ class Stage:
                 raise ValueError(
                     f"{name} is {getattr(self, name)}; allowed for the autoencoder task only"
                 )
-        check_finite("beta2", self.beta2)
-        if not 0 <= self.beta2 < 1:
-            raise ValueError(f"beta2 is {self.beta2}; allowed is from 0 to below 1")
+        for name in ("beta2", "momentum", "rise"):
+            check_finite(name, getattr(self, name))
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; allowed is from 0 to below 1")
         check_choice("schedule", self.schedule, ("constant", "one_cycle"))
         check_choice("optimiser", self.optimiser, ("adam", "muon"))
         check_choice("loss", self.loss, ("l2", "bce"))
@@ -127,7 +132,7 @@ class Stage:
         """Learning rate of step ``step`` (from 0) out of ``steps`` in the whole stage."""
         if self.schedule == "constant":
             return self.learning_rate
-        rise = 0.3 * steps
+        rise = self.rise * steps
         if step < rise:
             return self.learning_rate * (0.04 + 0.96 * (1 - math.cos(math.pi * step / rise)) / 2)
         return self.learning_rate * (1 + math.cos(math.pi * (step - rise) / (steps - rise))) / 2

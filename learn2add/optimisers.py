@@ -19,7 +19,6 @@ from torch import Tensor, nn
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic polynomial that draws singular values towards 1 (the source's)."""
 ITERATIONS = 5
-MOMENTUM = 0.95
 MATRIX_RATE = 5.0
 """Learning rate of a matrix over Adam's: 0.02 where Adam has 0.004 (validation split)."""
 SMALLEST_SIDE = 32
@@ -33,16 +32,22 @@ class Muon(torch.optim.Adam):
         parameters: What is trained.
         lr: Adam's learning rate; matrices take :data:`MATRIX_RATE` times it.
         betas: Adam's.
+        momentum: Share of the former mean of gradients that a matrix keeps at each step.
     """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], lr: float, betas: tuple[float, float]
+        self,
+        parameters: Iterable[nn.Parameter],
+        lr: float,
+        betas: tuple[float, float],
+        momentum: float = 0.95,
     ) -> None:
         parameters = list(parameters)
         large = [p for p in parameters if is_matrix(p)]
         others = [p for p in parameters if not is_matrix(p)]
         groups = [{"params": part} for part in (others, large) if part]
         super().__init__(groups, lr, betas, fused=True)
+        self.momentum = momentum
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -61,8 +66,9 @@ class Muon(torch.optim.Adam):
             if not state:
                 state["momentum"] = torch.zeros_like(parameter)
                 state["step"] = torch.zeros(())  # Adam asks every parameter for one when loaded
-            momentum = state["momentum"].lerp_(gradient, 1 - MOMENTUM)
-            update = orthogonalised(gradient.lerp(momentum, MOMENTUM).reshape(len(gradient), -1))
+            momentum = state["momentum"].lerp_(gradient, 1 - self.momentum)
+            ahead = gradient.lerp(momentum, self.momentum)  # Nesterov's: this gradient once more
+            update = orthogonalised(ahead.reshape(len(gradient), -1))
             rows, columns = update.shape
             rate *= MATRIX_RATE * max(1, rows / columns) ** 0.5
             parameter.sub_(update.view(parameter.shape), alpha=rate)

@@ -198,7 +198,7 @@ def make_optimiser(task: Task, stage: Stage) -> torch.optim.Optimizer:
     """Adam, all its parameters updated by one kernel, or Muon with it."""
     betas = (0.9, stage.beta2)
     if stage.optimiser == "muon":
-        return Muon(task.parameters(), stage.learning_rate, betas)
+        return Muon(task.parameters(), stage.learning_rate, betas, stage.momentum)
     return torch.optim.Adam(task.parameters(), stage.learning_rate, betas, fused=True)
 
 

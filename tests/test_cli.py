@@ -189,6 +189,7 @@ def test_options_change_the_recipe() -> None:
     given = "--loss bce --epochs 7 --steps 0 --batch-size 32 --learning-rate 0.01 --patience 3"
     given += " --schedule constant --decoder interpolation --code-size 9 --image-size 32"
     given += " --seed 5 --precision float32 --budget quick --beta2 0.999 --optimiser adam"
+    given += " --momentum 0.95 --rise 0.3"
     config, name, budget = recipe("part2", *given.split())
     stage = Stage("autoencoder", 7, None, 32, 0.01, "constant", "bce", patience=3)
     assert config == RunConfig(

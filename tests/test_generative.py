@@ -276,7 +276,15 @@ def test_contrast_wants_other_pictures_to_compare_with() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"beta2": 1.0}, {"beta2": -0.1}, {"addend_noise": -1.0}, {"reconstruct_every": 0}]
+    "fields",
+    [
+        {"beta2": 1.0},
+        {"beta2": -0.1},
+        {"momentum": 1.0},
+        {"rise": 1.5},
+        {"addend_noise": -1.0},
+        {"reconstruct_every": 0},
+    ],
 )
 def test_stage_refuses_bad_numbers(fields: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(fields))):

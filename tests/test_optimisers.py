@@ -26,11 +26,12 @@ def test_no_gradient_at_all_moves_nothing() -> None:
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
 @pytest.mark.parametrize("shape", [(64, 200), (200, 64)])
-def test_ten_steps_are_those_of_torch(shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("momentum", [0.95, 0.8])
+def test_ten_steps_are_those_of_torch(shape: tuple[int, int], momentum: float) -> None:
     start, target = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
-    mine = Muon([ours], 0.01, (0.9, 0.99))
-    peer = torch.optim.Muon([theirs], MATRIX_RATE * 0.01, weight_decay=0.0)
+    mine = Muon([ours], 0.01, (0.9, 0.99), momentum)
+    peer = torch.optim.Muon([theirs], MATRIX_RATE * 0.01, weight_decay=0.0, momentum=momentum)
     for _ in range(10):
         for weight, optimiser in ((ours, mine), (theirs, peer)):
             optimiser.zero_grad()

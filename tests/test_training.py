@@ -414,10 +414,9 @@ def test_one_cycle_is_that_of_pytorch(run: Trainer, monkeypatch: pytest.MonkeyPa
 def test_rates_stay_above_zero_and_under_the_peak(
     peak: float, steps: int, schedule: str, data: st.DataObject
 ) -> None:
-    step = data.draw(st.integers(0, steps - 1))
-    rate = Stage("autoencoder", 1, learning_rate=peak, schedule=schedule).learning_rate_at(
-        step, steps
-    )
+    step, rise = data.draw(st.integers(0, steps - 1)), data.draw(st.floats(0, 0.99))
+    stage = Stage("autoencoder", 1, learning_rate=peak, schedule=schedule, rise=rise)
+    rate = stage.learning_rate_at(step, steps)
     assert 0 < rate <= peak * (1 + 1e-9)
     assert schedule != "constant" or rate == peak
 
