@@ -15,7 +15,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-MODULES = {"opencv-python-headless": "cv2"}  # where a package's module has another name
+# Where a package's module has another name.
+MODULES = {"opencv-python-headless": "cv2", "pillow": "PIL"}
 
 
 def imported(folder: Path, *, at_start: bool = False) -> set[str]:

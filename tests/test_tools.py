@@ -50,3 +50,19 @@ def test_time_to_quality_measures_both_splits(tmp_path, monkeypatch, capsys):
     assert 0 < row["seconds"] < 60 and row["gflops"] > 1
     assert row["validation"] != row["test"]
     assert f"{row['test']:.4f}" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_code_sizes_are_trained_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LEARN2ADD_RUNS", str(tmp_path / "runs"))
+    words = ["--sizes", "1", "30", "--budget", "smoke", "--folder", str(tmp_path / "kept")]
+    monkeypatch.setattr(sys, "argv", ["code_sizes.py", *words])
+    runpy.run_path(str(TOOLS / "code_sizes.py"), run_name="__main__")
+    table = json.loads((tmp_path / "kept" / "errors.json").read_text())
+    assert table["code_sizes"] == [1, 30] and all(0 < error < 0.3 for error in table["mse"])
+    assert f"{table['mse'][1]:.4f}" in capsys.readouterr().out
+    weights = sorted((tmp_path / "runs").rglob("weights.safetensors"))
+    written = [file.stat().st_mtime_ns for file in weights]
+    assert len(weights) == 2
+    runpy.run_path(str(TOOLS / "code_sizes.py"), run_name="__main__")
+    assert [file.stat().st_mtime_ns for file in weights] == written

@@ -25,6 +25,7 @@ from learn2add.figures.evidence import (
     trade_off,
     weightings_table,
 )
+from learn2add.figures.latent import Film, Sheet, code_maps, film
 from learn2add.figures.pictures import (
     addition_grid,
     image_grid,
@@ -40,12 +41,16 @@ from learn2add.figures.studies import strength_curves
 __all__ = [
     "PALETTE",
     "STYLE",
+    "Film",
+    "Sheet",
     "addition_grid",
     "blame_bars",
     "cell_map",
+    "code_maps",
     "comparison_bars",
     "curves",
     "digit_map",
+    "film",
     "floors_bar",
     "image_grid",
     "pairs_strip",
