@@ -1,5 +1,8 @@
 """Fixtures shared by all tests."""
 
+import sys
+from collections.abc import Iterator
+
 import pytest
 
 from learn2add.data import Digits, load_digits
@@ -15,3 +18,11 @@ def mnist_train() -> Digits:
 def mnist_test() -> Digits:
     """The 10,000 test digits, 28x28."""
     return load_digits("MNIST", "test")
+
+
+@pytest.fixture(autouse=True)
+def no_figure_is_left() -> Iterator[None]:
+    """Close the figures that a test drew, so that the next one can count its own."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
