@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 from types import SimpleNamespace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -259,7 +258,6 @@ def test_evidence_figures_draw_what_the_model_does(
     # The oracle adds the whole part of a number: from every digit the sum's whole part is read.
     assert (p.argmax(0) == np.arange(181) // 20).all()
     np.testing.assert_allclose(p.max(0), 1, atol=1e-2)
-    plt.close("all")
 
 
 def test_evidence_figures_are_of_runs_that_add() -> None:

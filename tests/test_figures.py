@@ -31,10 +31,9 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(autouse=True)
-def _no_figure_or_setting_is_left() -> Iterator[None]:
+def _no_setting_is_left() -> Iterator[None]:
     with mpl.rc_context():
         yield
-    plt.close("all")
 
 
 def first_of(digits: tuple[np.ndarray, np.ndarray], digit: int, count: int = 1) -> np.ndarray:

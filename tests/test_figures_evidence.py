@@ -42,10 +42,9 @@ SEEDS = {"conv_transpose": [99.1, 99.3, 99.2], "conv_upsample": [98.0, 98.4], "o
 
 
 @pytest.fixture(autouse=True)
-def _no_figure_or_setting_is_left() -> Iterator[None]:
+def _no_setting_is_left() -> Iterator[None]:
     with mpl.rc_context():
         yield
-    plt.close("all")
 
 
 def sweep(addends: np.ndarray, digit: int, blur: float) -> np.ndarray:

@@ -1,13 +1,14 @@
 """Part IV: codes as distributions, their divergences, and how they are trained."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import Bernoulli, Normal, kl_divergence
 
-from learn2add import AdditionPairs
+from learn2add import AdditionPairs, recipes
 from learn2add.addition_tasks import InBatch, make_task
 from learn2add.configs import RunConfig, Stage
 from learn2add.data import Digits, as_float, load_digits
@@ -204,6 +205,19 @@ def test_variational_autoencoder_pays_for_its_codes(digits: tuple[Digits, Digits
     q = model.encoder.gaussian(batch[0])
     kl = kl_divergence(normal(q), Normal(0.0, 1.0)).sum(1).mean()
     torch.testing.assert_close(losses[1] - losses[0], 2 * kl, rtol=1e-3, atol=1e-3)
+
+
+def test_the_variational_recipe_is_the_elbo(digits: tuple[Digits, Digits]) -> None:
+    config = replace(recipes.variational(3, budget="smoke"), precision="float32")
+    model = build_model(config)
+    task = make_task(model, config, config.stages[0], *digits)
+    x, _, noise = batch = next(iter(task.batches(torch.Generator().manual_seed(0))))
+    q = model.encoder.gaussian(x)
+    z = q.mu + (0.5 * q.logvar).exp() * noise
+    drawn = Bernoulli(logits=model.decoder.logits(z), validate_args=False)  # greys are allowed
+    likelihood = drawn.log_prob(x).sum((1, 2, 3)).mean()
+    kl = kl_divergence(normal(q), Normal(0.0, 1.0)).sum(1).mean()
+    torch.testing.assert_close(task.step(batch)[0], kl - likelihood)
 
 
 @pytest.mark.parametrize("stage", [STAGES[2], Stage("addition", 1, 3, 32)])

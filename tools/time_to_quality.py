@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from learn2add import load_digits, recipes
 from learn2add.checkpoints import write_atomically
-from learn2add.configs import RunConfig
+from learn2add.configs import RunConfig, Stage
 from learn2add.data import Digits
 from learn2add.evaluation import judge_sums, reconstruction_rmse, summarise
 from learn2add.hardware import default_device, default_precision, matmul_rate
@@ -61,7 +61,7 @@ def goals(budget: str) -> list[Goal]:
     if budget == "smoke":
         tiny = replace(recipes.part3(budget="smoke"), train_size=1000)
         return [Goal("95 % of the sums right", tiny, right_sums)]
-    stage = replace(recipes.part2().stages[0], epochs=5, steps=None, learning_rate=6e-3)
+    stage = Stage("autoencoder", 5, None, 128, 6e-3, "one_cycle", "l2", **recipes.MUON)
     redraw = replace(recipes.part2(), stages=(stage,), hidden="relu")
     return [
         Goal("RMSE 0.1839 at code size 2", redraw, error),
