@@ -84,6 +84,21 @@ def turning_point(addends: np.ndarray, low: np.ndarray, high: np.ndarray) -> Tur
     return TurningPoint(float(u50), float(2 * np.log(9) / beta[1]))
 
 
+def turn_of_sevens(
+    model: AdditionInference, judge: Judge, digits: Digits
+) -> tuple[TurningPoint, float]:
+    """Where 7 + u turns from 8 to 9, over all sevens.
+
+    Returns:
+        The turning point between + 1 and + 2, and the largest probability of any third digit there.
+
+    Source: assignment, Part III item 7.
+    """
+    between = np.linspace(1, 2, 21)
+    p = sweep(model, judge, digits.images[digits.labels == 7], between)
+    return turning_point(between, p[:, 8], p[:, 9]), float(1 - (p[:, 8] + p[:, 9]).min())
+
+
 class Sampled(NamedTuple):
     """Sampled sums at one temperature; each a mean over the 55 cells."""
 
@@ -196,10 +211,7 @@ def gather(model: AdditionInference, judge: Judge, digits: Digits) -> dict[str, 
         ``frechet``, ``density`` and ``coverage`` of samples at temperature 1, and
         ``frechet_at_mean``; ``samples`` holds all of it at temperatures 0, 0.5 and 1.
     """
-    sevens = digits.images[digits.labels == 7]
-    between = np.linspace(1, 2, 21)
-    p = sweep(model, judge, sevens, between)
-    turn = turning_point(between, p[:, 8], p[:, 9])
+    turn, third = turn_of_sevens(model, judge, digits)
     levels = (0.0, 0.5, 1.0)
     samples = sampled_sums(model, judge, digits, levels if model.stochastic else levels[:1])
     samples += [samples[0]._replace(temperature=level) for level in levels[len(samples) :]]
@@ -207,7 +219,7 @@ def gather(model: AdditionInference, judge: Judge, digits: Digits) -> dict[str, 
     return {
         "u50": turn.u50,
         "u50_width": turn.width,
-        "third_digits": float(1 - (p[:, 8] + p[:, 9]).min()),
+        "third_digits": third,
         "sampled_cells_mean": sampled.accuracy,
         "diversity_ratio": sampled.diversity,
         "frechet": sampled.frechet,

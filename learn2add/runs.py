@@ -56,6 +56,7 @@ class Run:
         Raises:
             CheckpointError: The weights are missing, damaged or of another model.
         """
+        keep_freed_memory()  # whoever loads a model is about to compute with it
         model = build_model(self.config)
         load_weights(self.folder / "weights.safetensors", model)
         device = device or default_device()

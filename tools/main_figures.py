@@ -1,11 +1,14 @@
 """Print the main figures of the runs that the notebooks have trained: how ``make run`` ends."""
 
+import math
 import sys
 from pathlib import Path
 
 from learn2add import load_digits, recipes
-from learn2add.evaluation import evaluate, reconstruction_rmse
+from learn2add.evaluation import floors, judge_sums, reconstruction_rmse, summarise
+from learn2add.evidence import sampled_sums, turn_of_sevens
 from learn2add.hardware import default_device, default_precision, describe, matmul_rate
+from learn2add.judge import load_judge
 from learn2add.runs import Run, load_run
 
 
@@ -38,21 +41,27 @@ def part2(runs: dict[str, Run]) -> list[str]:
 
 def sums(runs: dict[str, Run]) -> list[str]:
     """Right sums and errors of each run on the test digits; samples where it has any."""
+    device = default_device()
+    test, judge = load_digits("MNIST", "test").to(device), load_judge(device=device)
     lines = [f"{'run':36}{'mean of 55 cells':>18}{'worst cell':>18}{'RMSE':>9}{'sum MSE':>9}"]
     for name, run in runs.items():
-        found = evaluate(run, device=default_device())
+        model = run.model(device)
+        adds = model.inference()
+        found = summarise(judge_sums(adds, judge, test), test) | floors(test)
         digit, addend = found["cells_worst_cell"]
         mean = f"{100 * found['cells_mean']:.2f} %"
         worst = f"{100 * found['cells_worst']:.2f} % ({digit} + {addend})"
         lines.append(
-            f"{name:36}{mean:>18}{worst:>18}{found['rmse']:9.4f}{found['sum_mse']:9.4f}"
-            f"   (floors {found['floor_class_mean']:.4f}, {found['floor_one_mean']:.4f})"
+            f"{name:36}{mean:>18}{worst:>18}{reconstruction_rmse(model, test):9.4f}"
+            f"{found['sum_mse']:9.4f}   (floors {found['floor_class_mean']:.4f}, "
+            f"{found['floor_one_mean']:.4f})"
         )
         if run.config.kind.variational:
-            turn = "nowhere" if found["u50"] is None else f"at 7 + {found['u50']:.3f}"
+            [sampled], turn = sampled_sums(adds, judge, test), turn_of_sevens(adds, judge, test)[0]
+            at = "nowhere" if math.isnan(turn.u50) else f"at 7 + {turn.u50:.3f}"
             lines.append(
-                f"{'':6}sampled: {100 * found['sampled_cells_mean']:.2f} % right, variety "
-                f"{found['diversity_ratio']:.3f} of real digits'; turns from 8 to 9 {turn}"
+                f"{'':6}sampled: {100 * sampled.accuracy:.2f} % right, variety "
+                f"{sampled.diversity:.3f} of real digits'; turns from 8 to 9 {at}"
             )
     return lines
 

@@ -23,7 +23,7 @@ from learn2add.judge import Judge, load_judge
 from learn2add.runs import Run, load_or_train, runs_root
 
 KEPT = Path(__file__).parents[1] / "runs" / "part4" / "seeds"
-STEPS = 300
+STEPS = 800
 """Of the joint stage; the quick recipes have 2,000. The autoencoder's stage has half as many."""
 
 DECODERS = ("conv_transpose", "conv_upsample")
