@@ -77,15 +77,17 @@ def run_train(arguments: argparse.Namespace) -> None:
 
 def run_reference(arguments: argparse.Namespace) -> None:
     """``learn2add reference``."""
-    from learn2add import recipes, reference
+    from learn2add import recipes, reference, runs
 
     plan = reference.plan(arguments.budget)
     print(f"{recipes.MEANING[arguments.budget]}\n{reference.status(plan)}", flush=True)
-    for planned in [] if arguments.list else plan:
-        if not reference.progress(planned).complete:
-            print(f"\n{planned.name}", flush=True)
-            reference.train(planned)
-            print(reference.time_left(plan), flush=True)
+    if arguments.list:
+        return
+    places = {planned.folder: planned for planned in plan}
+    for folder in runs.free_first(places):
+        print(f"\n{places[folder].name}", flush=True)
+        reference.train(places[folder])
+        print(reference.time_left(plan), flush=True)
 
 
 def recipe(arguments: argparse.Namespace) -> tuple["RunConfig", str, str]:

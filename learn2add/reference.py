@@ -1,6 +1,7 @@
 """The assignment's own setting, 100 epochs a run: what there is, what is left, how long it takes.
 
 The runs lie where the notebooks look for them under the budget "reference", most useful first.
+Several processes, also of several machines on one file system, can train them together.
 """
 
 from pathlib import Path

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,6 +169,36 @@ def load_or_train(
         if not (folder / "result.json").exists():
             _train(config, folder, torch.device(device or default_device()), progress)
     return load_run(folder)
+
+
+def free_first(folders: Iterable[Path]) -> Iterator[Path]:
+    """The runs still to be trained, in an order for several processes that share the list.
+
+    Each process trains what it is given with :func:`load_or_train`. It is given the runs that no
+    other is training, and at the end those that others had begun: they are complete by the time
+    their lock is free, or their process was killed and they are taken over.
+
+    Args:
+        folders: Where the runs lie or are to lie, most wanted first.
+    """
+    begun = []
+    for folder in folders:
+        if _is_locked(folder):
+            begun.append(folder)
+        elif not (folder / "result.json").exists():
+            yield folder
+    yield from begun
+
+
+def _is_locked(folder: Path) -> bool:
+    if not (folder / ".lock").exists():
+        return False
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        with lock.acquire(timeout=0):
+            return False
+    except filelock.Timeout:
+        return True
 
 
 @contextlib.contextmanager

@@ -170,7 +170,7 @@ def test_a_diverged_run_is_not_taken_for_complete(tmp_path: Path) -> None:
             load_run(tmp_path / "run")
 
 
-ASK = """
+PREPARE = """
 import sys
 from pathlib import Path
 import torch
@@ -187,6 +187,10 @@ def counted(*arguments, **named):
 runs.train = counted
 print("ready", flush=True)
 sys.stdin.readline()
+"""
+ASK = (
+    PREPARE
+    + """
 config = RunConfig.from_json(sys.argv[2])
 try:
     run = runs.load_or_train(config, Path(sys.argv[1]), device="cpu", progress=False)
@@ -194,13 +198,23 @@ try:
 except runs.RunError as error:
     print("refused", error, flush=True)
 """
+)
+SHARE = (
+    PREPARE
+    + """
+root, config = Path(sys.argv[1]), RunConfig.from_json(sys.argv[2])
+for folder in runs.free_first([root / str(number) for number in range(4)]):
+    runs.load_or_train(config, folder, device="cpu", progress=False)
+print(len(list(root.glob("*/result.json"))), flush=True)
+"""
+)
 
 
-def ask_at_once(folder: Path, configs: list[RunConfig]) -> list[list[str]]:
+def ask_at_once(folder: Path, configs: list[RunConfig], script: str = ASK) -> list[list[str]]:
     """What processes print that ask for one folder at the same moment."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", ASK, str(folder), config.to_json()],
+            [sys.executable, "-c", script, str(folder), config.to_json()],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
         for config in configs
@@ -219,6 +233,22 @@ def test_two_processes_train_a_run_once(tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, stages=(dataclasses.replace(CONFIG.stages[0], steps=20),))
     outputs = ask_at_once(tmp_path / "run", [config, config])
     assert sorted(outputs, key=len) == [["seed 0 2"], ["trained", "seed 0 2"]]
+
+
+def test_two_processes_share_a_list_of_runs_and_repeat_nothing(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, stages=(dataclasses.replace(CONFIG.stages[0], steps=20),))
+    outputs = ask_at_once(tmp_path, [config, config], SHARE)
+    trained = [lines.count("trained") for lines in outputs]
+    assert sum(trained) == 4 and min(trained) >= 1
+    assert [lines[-1] for lines in outputs] == ["4", "4"]
+
+
+def test_a_run_whose_process_was_killed_is_given_to_another(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".lock").touch()  # nobody holds it
+    trained(tmp_path / "b")
+    assert list(runs.free_first([tmp_path / "a", tmp_path / "b"])) == [tmp_path / "a"]
 
 
 @pytest.mark.slow

@@ -2,8 +2,8 @@
 
 One run tells how good a run is, not whether a decoder or a model is better: for that the difference
 has to stand out from what another seed makes of it. Every run lies under ``LEARN2ADD_RUNS`` (or
-``runs``), so a second call goes on where the first was stopped. The figures, of the test digits, go
-to ``runs/part4/seeds/seeds.json``.
+``runs``), so a second call goes on where the first was stopped, and several at once share the work.
+The figures, of the test digits, go to ``runs/part4/seeds/seeds.json``.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from learn2add.data import Digits
 from learn2add.evaluation import judge_sums, reconstruction_rmse, summarise
 from learn2add.hardware import default_device
 from learn2add.judge import Judge, load_judge
-from learn2add.runs import Run, load_or_train, runs_root
+from learn2add.runs import Run, free_first, load_or_train, load_run, runs_root
 
 KEPT = Path(__file__).parents[1] / "runs" / "part4" / "seeds"
 STEPS = 800
@@ -69,10 +69,14 @@ def main() -> None:
         test = test.subset(300)
     found: dict[str, list[dict[str, float]]] = {name: [] for name in (*DECODERS, *MODELS)}
     todo = [(seed, name) for seed in range(arguments.seeds) for name in found]
-    for seed, name in tqdm(todo, unit=" runs"):
-        config = config_of(name, seed, budget=budget, steps=steps)
-        run = load_or_train(config, root / f"{name}-{seed}", progress=False)
-        found[name].append(figures_of(run, judge, test))
+    places = {
+        root / f"{name}-{seed}": config_of(name, seed, budget=budget, steps=steps)
+        for seed, name in todo
+    }
+    for folder in tqdm(free_first(places), total=len(places), unit=" runs"):
+        load_or_train(places[folder], folder, progress=False)
+    for (_, name), folder in tqdm(zip(todo, places, strict=True), unit=" runs measured"):
+        found[name].append(figures_of(load_run(folder), judge, test))
     table = {
         "steps": steps,
         "decoders": {name: found[name] for name in DECODERS},

@@ -1,8 +1,8 @@
 """Train the report's Table 1 again, and search better weights: ``python tools/table1.py``.
 
 Every row is a run under ``LEARN2ADD_RUNS`` (or ``runs``), so a second call goes on where the first
-was stopped. The figures go to ``runs/part4/table1``, laid out for
-:func:`learn2add.figures.weightings_table`.
+was stopped, and several at once share the work. The figures go to ``runs/part4/table1``, laid out
+for :func:`learn2add.figures.weightings_table`.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from learn2add import load_digits
 from learn2add.checkpoints import write_atomically
 from learn2add.hardware import default_device
 from learn2add.judge import load_judge
-from learn2add.runs import load_or_train, runs_root
+from learn2add.runs import free_first, load_or_train, load_run, runs_root
 from learn2add.search import search_weights
 from learn2add.weightings import STEPS, TABLE1, Weighting, measure, weighting_config
 
@@ -36,13 +36,20 @@ def main() -> None:
     study = search_weights(root / f"search-{steps}.log", arguments.trials, steps=steps)
     found = Weighting(**study.best_params, verdict="found by search")
     judge, validation = load_judge(), load_digits("MNIST", "validation").to(default_device())
-    rows, pictures, known = [], [], {}
-    for weighting in tqdm((*TABLE1, found), unit=" rows"):
+    places = {  # two rows of the table stand there twice
+        root / f"{steps}-{'-'.join(f'{weight:.3g}' for weight in weighting[:4])}": weighting
+        for weighting in (*TABLE1, found)
+    }
+    for folder in tqdm(free_first(places), total=len(places), unit=" rows"):
+        config = weighting_config(places[folder], steps=steps, epochs=1)
+        load_or_train(config, folder, progress=False)
+    known = {
+        weighting[:4]: measure(load_run(folder), judge, validation)
+        for folder, weighting in places.items()
+    }
+    rows, pictures = [], []
+    for weighting in (*TABLE1, found):
         weights = weighting[:4]
-        if weights not in known:
-            folder = root / f"{steps}-{'-'.join(f'{weight:.3g}' for weight in weights)}"
-            run = load_or_train(weighting_config(weighting, steps=steps), folder, progress=False)
-            known[weights] = measure(run, judge, validation)
         row: dict[str, Any] = dict(known[weights])
         pictures.append(row.pop("pictures"))
         rows.append({"weights": weights, "verdict": weighting.verdict} | row)
