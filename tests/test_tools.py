@@ -27,14 +27,19 @@ def test_seeds_are_trained_once_and_differ(tmp_path, monkeypatch):
     runpy.run_path(str(TOOLS / "seeds.py"), run_name="__main__")
     table = json.loads((tmp_path / "kept" / "seeds.json").read_text())
     assert set(table["decoders"]) == {"conv_transpose", "conv_upsample"}
-    assert len(table["models"]) == 4
+    assert len(table["models"]) == 3
     for first, second in (table["decoders"] | table["models"]).values():
         assert first["rmse"] != second["rmse"]
     assert all("cells_mean" in seed for model in table["models"].values() for seed in model)
 
+    assert {name: len(set(seeds)) for name, seeds in table["adders"].items()} == {
+        "plain": 2,
+        "embedded": 2,
+    }
+
     weights = sorted((tmp_path / "runs").rglob("weights.safetensors"))
     written = [file.stat().st_mtime_ns for file in weights]
-    assert len(weights) == 2 * 6
+    assert len(weights) == 2 * 5
     runpy.run_path(str(TOOLS / "seeds.py"), run_name="__main__")
     assert [file.stat().st_mtime_ns for file in weights] == written
     assert json.loads((tmp_path / "kept" / "seeds.json").read_text()) == table

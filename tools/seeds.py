@@ -4,6 +4,9 @@ One run tells how good a run is, not whether a decoder or a model is better: for
 has to stand out from what another seed makes of it. Every run lies under ``LEARN2ADD_RUNS`` (or
 ``runs``), so a second call goes on where the first was stopped, and several at once share the work.
 The figures, of the test digits, go to ``runs/part4/seeds/seeds.json``.
+
+The adder with and without ``ValueToLatent`` is compared alone: several are trained from scratch
+between the encoder and the decoder of the kept run of Part III, which takes seconds each.
 """
 
 import argparse
@@ -14,20 +17,23 @@ from pathlib import Path
 from tqdm import tqdm
 
 from learn2add import load_digits, recipes
+from learn2add.addition_tasks import make_task
 from learn2add.checkpoints import write_atomically
-from learn2add.configs import RunConfig
+from learn2add.configs import RunConfig, Stage
 from learn2add.data import Digits
 from learn2add.evaluation import judge_sums, reconstruction_rmse, summarise
 from learn2add.hardware import default_device
 from learn2add.judge import Judge, load_judge
-from learn2add.runs import Run, free_first, load_or_train, load_run, runs_root
+from learn2add.runs import Run, free_first, kept_run, load_or_train, load_run, runs_root
+from learn2add.training import Progress, build_model, make_optimiser, run_epoch
 
 KEPT = Path(__file__).parents[1] / "runs" / "part4" / "seeds"
 STEPS = 800
 """Of the joint stage; the quick recipes have 2,000. The autoencoder's stage has half as many."""
 
 DECODERS = ("conv_transpose", "conv_upsample")
-MODELS = ("addition", "addition_embedded", *recipes.PART4)
+MODELS = ("addition", *recipes.PART4)
+ADDERS = {"plain": False, "embedded": True}
 
 
 def config_of(name: str, seed: int, *, budget: str, steps: int) -> RunConfig:
@@ -38,7 +44,6 @@ def config_of(name: str, seed: int, *, budget: str, steps: int) -> RunConfig:
         config = recipes.part4(name, budget=budget, seed=seed)
     else:
         config = recipes.part3(budget=budget, seed=seed)
-        config = replace(config, embed_addend=name == "addition_embedded")
     first, adder, joint = config.stages
     first = replace(first, epochs=1, steps=-(-steps // 2))
     return replace(config, stages=(first, adder, replace(joint, epochs=1, steps=steps)))
@@ -52,6 +57,26 @@ def figures_of(run: Run, judge: Judge, test: Digits) -> dict[str, float]:
         sums = summarise(judge_sums(model.inference(), judge, test), test)
         found |= {key: sums[key] for key in ("cells_mean", "cells_worst")}
     return found
+
+
+def adder_alone(seed: int, *, embed: bool, steps: int, judge: Judge, test: Digits) -> float:
+    """Right sums of a new adder, trained between the kept encoder and decoder of Part III."""
+    device, kept = test.images.device, kept_run("part3/quick")
+    stage = Stage("adder", 1, steps, 1024, 1e-2, "one_cycle", balance="cells")
+    config = replace(kept.config, stages=(stage,), contrast=0.0, embed_addend=embed, seed=seed)
+    config = replace(config, precision="float32")
+    model = build_model(config).to(device)
+    for part in ("encoder", "decoder"):
+        getattr(model, part).load_state_dict(getattr(kept.model(device), part).state_dict())
+    digits, validation = (
+        load_digits("MNIST", split).to(device) for split in ("train", "validation")
+    )
+    few = digits.subset(10_000), validation.subset(2000)  # a thousand codes of each digit will do
+    task = make_task(model, config, stage, *few)
+    with tqdm(total=1, disable=True) as bar:
+        run_epoch(config, Progress(), task, make_optimiser(task, stage), bar)
+    model.eval()
+    return summarise(judge_sums(model.inference(), judge, test), test)["cells_mean"]
 
 
 def main() -> None:
@@ -77,10 +102,18 @@ def main() -> None:
         load_or_train(places[folder], folder, progress=False)
     for (_, name), folder in tqdm(zip(todo, places, strict=True), unit=" runs measured"):
         found[name].append(figures_of(load_run(folder), judge, test))
+    adders = {
+        name: [
+            adder_alone(seed, embed=embed, steps=steps, judge=judge, test=test)
+            for seed in range(arguments.seeds)
+        ]
+        for name, embed in ADDERS.items()
+    }
     table = {
         "steps": steps,
         "decoders": {name: found[name] for name in DECODERS},
         "models": {name: found[name] for name in MODELS},
+        "adders": adders,
     }
     arguments.folder.mkdir(parents=True, exist_ok=True)
     write_atomically(arguments.folder / "seeds.json", json.dumps(table, indent=1) + "\n")
