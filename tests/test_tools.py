@@ -25,24 +25,23 @@ def test_seeds_are_trained_once_and_differ(tmp_path, monkeypatch):
     ]
     monkeypatch.setattr(sys, "argv", ["seeds.py", *words])
     runpy.run_path(str(TOOLS / "seeds.py"), run_name="__main__")
-    table = json.loads((tmp_path / "kept" / "seeds.json").read_text())
-    assert set(table["decoders"]) == {"conv_transpose", "conv_upsample"}
-    assert len(table["models"]) == 3
-    for first, second in (table["decoders"] | table["models"]).values():
-        assert first["rmse"] != second["rmse"]
-    assert all("cells_mean" in seed for model in table["models"].values() for seed in model)
-
-    assert {name: len(set(seeds)) for name, seeds in table["adders"].items()} == {
-        "plain": 2,
-        "embedded": 2,
-    }
+    rows = {file.stem: json.loads(file.read_text()) for file in (tmp_path / "kept").iterdir()}
+    assert len(rows) == 2 * 7
+    for name in ("conv_transpose", "conv_upsample", "addition", "generative_addition"):
+        assert rows[f"{name}-0"]["rmse"] != rows[f"{name}-1"]["rmse"]
+    for name in ("adder", "adder_embedded"):  # between a trained encoder and decoder
+        assert rows[f"{name}-0"]["cells_mean"] != rows[f"{name}-1"]["cells_mean"]
+        assert rows[f"{name}-0"]["cells_mean"] > rows["addition-0"]["cells_mean"]
 
     weights = sorted((tmp_path / "runs").rglob("weights.safetensors"))
-    written = [file.stat().st_mtime_ns for file in weights]
     assert len(weights) == 2 * 5
+    (tmp_path / "kept" / "addition-1.json").unlink()
+    (tmp_path / "runs" / "quick").rename(tmp_path / "runs" / "elsewhere")
     runpy.run_path(str(TOOLS / "seeds.py"), run_name="__main__")
-    assert [file.stat().st_mtime_ns for file in weights] == written
-    assert json.loads((tmp_path / "kept" / "seeds.json").read_text()) == table
+    (again,) = (tmp_path / "runs" / "quick").rglob("weights.safetensors")
+    assert again.parent.name == "addition-1"
+    row = json.loads((tmp_path / "kept" / "addition-1.json").read_text())
+    assert row | {"seconds": 0} == rows["addition-1"] | {"seconds": 0}
 
 
 @pytest.mark.slow

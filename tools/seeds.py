@@ -3,7 +3,8 @@
 One run tells how good a run is, not whether a decoder or a model is better: for that the difference
 has to stand out from what another seed makes of it. Every run lies under ``LEARN2ADD_RUNS`` (or
 ``runs``), so a second call goes on where the first was stopped, and several at once share the work.
-The figures, of the test digits, go to ``runs/part4/seeds/seeds.json``.
+The figures, of the test digits, go to ``runs/part4/seeds``, a file for each run; what has its file
+is not trained again.
 
 The adder with and without ``ValueToLatent`` is compared alone: several are trained from scratch
 between the encoder and the decoder of the kept run of Part III, which takes seconds each.
@@ -13,7 +14,9 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 
+from torch import nn
 from tqdm import tqdm
 
 from learn2add import load_digits, recipes
@@ -24,7 +27,7 @@ from learn2add.data import Digits
 from learn2add.evaluation import judge_sums, reconstruction_rmse, summarise
 from learn2add.hardware import default_device
 from learn2add.judge import Judge, load_judge
-from learn2add.runs import Run, free_first, kept_run, load_or_train, load_run, runs_root
+from learn2add.runs import Run, free_first, kept_run, load_or_train, runs_root
 from learn2add.training import Progress, build_model, make_optimiser, run_epoch
 
 KEPT = Path(__file__).parents[1] / "runs" / "part4" / "seeds"
@@ -33,7 +36,7 @@ STEPS = 800
 
 DECODERS = ("conv_transpose", "conv_upsample")
 MODELS = ("addition", *recipes.PART4)
-ADDERS = {"plain": False, "embedded": True}
+ADDERS = {"adder": False, "adder_embedded": True}
 
 
 def config_of(name: str, seed: int, *, budget: str, steps: int) -> RunConfig:
@@ -52,14 +55,19 @@ def config_of(name: str, seed: int, *, budget: str, steps: int) -> RunConfig:
 def figures_of(run: Run, judge: Judge, test: Digits) -> dict[str, float]:
     """The error of the reconstruction, and the right sums of a run that adds."""
     model = run.model(test.images.device)
-    found = {"rmse": reconstruction_rmse(model, test)}
-    if run.config.kind.adder:
-        sums = summarise(judge_sums(model.inference(), judge, test), test)
-        found |= {key: sums[key] for key in ("cells_mean", "cells_worst")}
-    return found
+    found = {"rmse": reconstruction_rmse(model, test), "seconds": run.result["seconds"]}
+    return found | (right_sums(model, judge, test) if run.config.kind.adder else {})
 
 
-def adder_alone(seed: int, *, embed: bool, steps: int, judge: Judge, test: Digits) -> float:
+def right_sums(model: nn.Module, judge: Judge, test: Digits) -> dict[str, float]:
+    """Mean and worst of the 55 cells."""
+    sums = summarise(judge_sums(model.inference(), judge, test), test)
+    return {key: sums[key] for key in ("cells_mean", "cells_worst")}
+
+
+def adder_alone(
+    seed: int, embed: bool, *, steps: int, judge: Judge, test: Digits
+) -> dict[str, float]:
     """Right sums of a new adder, trained between the kept encoder and decoder of Part III."""
     device, kept = test.images.device, kept_run("part3/quick")
     stage = Stage("adder", 1, steps, 1024, 1e-2, "one_cycle", balance="cells")
@@ -71,12 +79,33 @@ def adder_alone(seed: int, *, embed: bool, steps: int, judge: Judge, test: Digit
     digits, validation = (
         load_digits("MNIST", split).to(device) for split in ("train", "validation")
     )
-    few = digits.subset(10_000), validation.subset(2000)  # a thousand codes of each digit will do
-    task = make_task(model, config, stage, *few)
+    # A thousand codes of each digit will do.
+    task = make_task(
+        model, config, stage, digits.subset(len(test)), validation.subset(len(test) // 5)
+    )
     with tqdm(total=1, disable=True) as bar:
         run_epoch(config, Progress(), task, make_optimiser(task, stage), bar)
     model.eval()
-    return summarise(judge_sums(model.inference(), judge, test), test)["cells_mean"]
+    return right_sums(model, judge, test)
+
+
+def measured(name: str, seed: int, arguments: argparse.Namespace) -> dict[str, float]:
+    """Train if need be, and measure."""
+    device, budget = default_device(), arguments.budget
+    judge, test = load_judge(device=device), load_digits("MNIST", "test").to(device)
+    if budget == "smoke":
+        test = test.subset(300)
+    if name in ADDERS:
+        return adder_alone(seed, ADDERS[name], steps=arguments.steps, judge=judge, test=test)
+    config = config_of(name, seed, budget=budget, steps=arguments.steps)
+    run = load_or_train(config, run_folder(name, seed, arguments), progress=False)
+    return figures_of(run, judge, test)
+
+
+def run_folder(name: str, seed: int, arguments: argparse.Namespace) -> Path:
+    """Where a run lies while its figures are not kept."""
+    family = f"{arguments.budget}-{arguments.steps}"
+    return runs_root() / "quick" / "seeds" / family / f"{name}-{seed}"
 
 
 def main() -> None:
@@ -87,37 +116,26 @@ def main() -> None:
     parser.add_argument("--budget", choices=("quick", "smoke"), default="quick")
     parser.add_argument("--folder", type=Path, default=KEPT, help="where the figures go")
     arguments = parser.parse_args()
-    budget, steps = arguments.budget, arguments.steps
-    device, root = default_device(), runs_root() / "quick" / "seeds" / f"{budget}-{steps}"
-    judge, test = load_judge(device=device), load_digits("MNIST", "test").to(device)
-    if budget == "smoke":
-        test = test.subset(300)
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in (*DECODERS, *MODELS)}
-    todo = [(seed, name) for seed in range(arguments.seeds) for name in found]
-    places = {
-        root / f"{name}-{seed}": config_of(name, seed, budget=budget, steps=steps)
-        for seed, name in todo
-    }
-    for folder in tqdm(free_first(places), total=len(places), unit=" runs"):
-        load_or_train(places[folder], folder, progress=False)
-    for (_, name), folder in tqdm(zip(todo, places, strict=True), unit=" runs measured"):
-        found[name].append(figures_of(load_run(folder), judge, test))
-    adders = {
-        name: [
-            adder_alone(seed, embed=embed, steps=steps, judge=judge, test=test)
-            for seed in range(arguments.seeds)
-        ]
-        for name, embed in ADDERS.items()
-    }
-    table = {
-        "steps": steps,
-        "decoders": {name: found[name] for name in DECODERS},
-        "models": {name: found[name] for name in MODELS},
-        "adders": adders,
-    }
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(arguments.folder / "seeds.json", json.dumps(table, indent=1) + "\n")
-    print(json.dumps(table, indent=1))
+    names = (*DECODERS, *ADDERS, *MODELS)
+    todo = {
+        run_folder(name, seed, arguments): (name, seed)
+        for seed in range(arguments.seeds)
+        for name in names
+        if not (arguments.folder / f"{name}-{seed}.json").exists()
+    }
+    for folder in tqdm(free_first(todo), total=len(todo), unit=" runs"):
+        name, seed = todo[folder]
+        row = measured(name, seed, arguments) | {"steps": arguments.steps}
+        kept = arguments.folder / f"{name}-{seed}.json"
+        write_atomically(kept, json.dumps(row, indent=1) + "\n")
+    for name in names:
+        rows = [
+            json.loads(file.read_text()) for file in arguments.folder.glob(f"{name}-[0-9]*.json")
+        ]
+        for key in [key for key in rows[0] if key not in ("steps", "cells_worst")] if rows else []:
+            values = [row[key] for row in rows]
+            print(f"{name:24}{key:12}{mean(values):.4f} of {len(rows)} seeds")
 
 
 if __name__ == "__main__":
