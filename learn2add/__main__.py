@@ -125,7 +125,9 @@ def recipe(arguments: argparse.Namespace) -> tuple["RunConfig", str, str]:
     was = base.flat()
     differing = {field: value for field, value in config.flat().items() if value != was[field]}
     for field, value in differing.items():
-        text = f"{len(value)}-cells" if isinstance(value, tuple) else value
+        text = value
+        if isinstance(value, tuple):
+            text = f"{len(value)}-cells" if field == "held_out" else "-".join(map(str, value))
         name += f"-{field.split('.')[-1]}-{text}"
     return config, name, budget
 

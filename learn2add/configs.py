@@ -2,15 +2,17 @@
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass
 from typing import Any
 
+from learn2add.capacity import CHANNELS, UNITS, Capacity
 from learn2add.checks import check_choice, check_finite, check_int
-from learn2add.decoders import DECODERS, IMAGE_SIZES
+from learn2add.decoders import DECODERS, DENSE, IMAGE_SIZES
 from learn2add.models import MODELS, Kind
+from learn2add.stages import BALANCES, TASKS, Stage
 
-TASKS = ("autoencoder", "adder", "addition")
+__all__ = ["BALANCES", "TASKS", "WEIGHTS", "RunConfig", "Stage"]
+
 WEIGHTS = (
     "l2_orig",
     "l2_added",
@@ -22,120 +24,6 @@ WEIGHTS = (
     "temperature",
 )
 """The fields of :class:`RunConfig` that decide the loss."""
-BALANCES = ("natural", "sums", "cells", "digits", "mixed")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One phase of a training: which parts learn, from what, for how long.
-
-    A run of the assignment is one stage. A staged recipe trains the autoencoder first, then the
-    adder alone on its codes, then everything jointly.
-    """
-
-    task: str
-    """"autoencoder" (E and D), "adder" (P alone, on cached codes) or "addition" (E, P, D)."""
-    epochs: int
-    """How often the figures are taken and a checkpoint is written."""
-    steps: int | None = None
-    """Optimiser steps per epoch; None is one pass over the data (for pairs: all of them)."""
-    batch_size: int = 128
-    """Pictures (autoencoder) or pairs per step."""
-    learning_rate: float = 1e-3
-    """Adam's learning rate, or its peak under "one_cycle"."""
-    schedule: str = "constant"
-    """"constant" (the assignment's) or "one_cycle": up, then down to 0, as cosines."""
-    loss: str = "l2"
-    """Picture loss, "l2" or "bce"."""
-    balance: str = "natural"
-    """How pairs are drawn; see :class:`learn2add.pairs.AdditionPairs`."""
-    partners: str = "drawn"
-    """"drawn": each pair is one input and one partner. "batch": see
-    :class:`learn2add.pairs.BatchPartners`; ``batch_size`` then counts pictures."""
-    optimiser: str = "adam"
-    """"adam" (the assignment's), or "muon" for the large weight matrices and Adam for the rest; see
-    :mod:`learn2add.optimisers`."""
-    beta2: float = 0.999
-    """Adam's decay rate of the squared gradients. 0.999 is usual; a short training gains by 0.99,
-    which forgets the large first gradients sooner."""
-    momentum: float = 0.95
-    """Muon's share of the former mean of gradients. 0.95 is usual; one pass gains by 0.9."""
-    rise: float = 0.3
-    """Share of the steps in which a "one_cycle" rate goes up."""
-    shift: int = 0
-    """Training pictures are moved by up to this many pixels each way, anew every time."""
-    deform: float = 0.0
-    """Strength of the small deformations of training pictures, made anew every time; 1 is a usual
-    one. See :func:`learn2add.augmentation.deformed`."""
-    noise: float = 0.0
-    """The autoencoder's stage only: the encoder is shown pictures with normal noise of up to this
-    standard deviation, and the clean ones are to be redrawn. See
-    :func:`learn2add.corruptions.corrupted`."""
-    occlude: int = 0
-    """Likewise: side of the largest square that is blacked out of the pictures shown."""
-    addend_noise: float = 0.0
-    """Standard deviation of normal noise on the addends of training pairs."""
-    reconstruct_every: int = 4
-    """With partners "batch", the reconstruction is taken from one picture in so many."""
-    patience: int | None = None
-    """Stop after this many epochs without a better validation figure; None never stops early."""
-
-    def __post_init__(self) -> None:
-        check_choice("task", self.task, TASKS)
-        check_int("epochs", self.epochs, 1, 100_000)
-        check_int("batch_size", self.batch_size, 1, 60_000)
-        for name in ("steps", "patience"):
-            if getattr(self, name) is not None:
-                check_int(name, getattr(self, name), 1, 10_000_000)
-        check_finite("learning_rate", self.learning_rate)
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate is {self.learning_rate}; allowed is above 0")
-        check_int("shift", self.shift, 0, 8)
-        check_int("occlude", self.occlude, 0, 28)
-        check_int("reconstruct_every", self.reconstruct_every, 1, 1000)
-        for name in ("addend_noise", "deform", "noise"):
-            check_finite(name, getattr(self, name))
-            if not 0 <= getattr(self, name) <= 10:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed is 0 to 10")
-        for name in ("shift", "deform"):
-            if getattr(self, name) and self.task == "adder":
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}; the adder's stage trains on cached codes"
-                )
-        for name in ("noise", "occlude"):
-            if getattr(self, name) and self.task != "autoencoder":
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}; allowed for the autoencoder task only"
-                )
-        for name in ("beta2", "momentum", "rise"):
-            check_finite(name, getattr(self, name))
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed is from 0 to below 1")
-        check_choice("schedule", self.schedule, ("constant", "one_cycle"))
-        check_choice("optimiser", self.optimiser, ("adam", "muon"))
-        check_choice("loss", self.loss, ("l2", "bce"))
-        check_choice("balance", self.balance, BALANCES)
-        check_choice("partners", self.partners, ("drawn", "batch"))
-        if self.partners == "batch" and (
-            self.task != "addition"
-            or self.steps is None
-            or self.batch_size % 10
-            or self.balance == "natural"
-        ):
-            raise ValueError(
-                "partners is 'batch'; allowed for the addition task, with steps set, batch_size a "
-                f"multiple of 10 and a balance other than natural; these are task {self.task!r}, "
-                f"steps {self.steps}, batch_size {self.batch_size}, balance {self.balance!r}"
-            )
-
-    def learning_rate_at(self, step: int, steps: int) -> float:
-        """Learning rate of step ``step`` (from 0) out of ``steps`` in the whole stage."""
-        if self.schedule == "constant":
-            return self.learning_rate
-        rise = self.rise * steps
-        if step < rise:
-            return self.learning_rate * (0.04 + 0.96 * (1 - math.cos(math.pi * step / rise)) / 2)
-        return self.learning_rate * (1 + math.cos(math.pi * (step - rise) / (steps - rise))) / 2
 
 
 @dataclass(frozen=True)
@@ -149,7 +37,8 @@ class RunConfig:
     "variational_addition" (a Gaussian code) or "generative_addition" (and a Gaussian sum: Part IV).
     """
     decoder: str = "conv_transpose"
-    """"conv_transpose", "conv_upsample" or "interpolation"."""
+    """"conv_transpose", "conv_upsample" or "interpolation"; "dense" for a model without
+    convolutions, whose ``channels`` are ()."""
     code_size: int = 7
     """Length of the code."""
     image_size: int = 28
@@ -182,6 +71,13 @@ class RunConfig:
     samples to be alike; at 0 it is asked of the distribution's mean alone."""
     hidden: str = "linear"
     """Activation between the encoder's two linear layers, "linear" (none) or "relu"."""
+    channels: tuple[int, ...] = CHANNELS
+    """Filters of the encoder's three convolutions, mirrored by the decoder; () has fully connected
+    layers in their place. See :class:`learn2add.capacity.Capacity`, also for the next two."""
+    units: int = UNITS
+    """Hidden neurons between convolutions and code, on both sides."""
+    dropout: float = 0.0
+    """Share of these that each training step leaves out."""
     embed_addend: bool = False
     """Whether the adder embeds the addend first (the report's ``ValueToLatent``)."""
     held_out: tuple[tuple[int, int], ...] = ()
@@ -193,7 +89,13 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_choice("model", self.model, tuple(MODELS))
-        check_choice("decoder", self.decoder, tuple(DECODERS))
+        check_choice("decoder", self.decoder, (*DECODERS, DENSE))
+        object.__setattr__(self, "channels", self.capacity.channels)  # JSON makes lists of tuples
+        if (self.decoder == DENSE) != (not self.channels):
+            raise ValueError(
+                f"channels is {self.channels} and decoder {self.decoder!r}; allowed is () with "
+                f"{DENSE!r}, three numbers with the others"
+            )
         check_int("code_size", self.code_size, 1, 128)
         check_choice("image_size", self.image_size, IMAGE_SIZES)
         check_choice("dataset", self.dataset, ("MNIST", "FashionMNIST"))
@@ -235,6 +137,11 @@ class RunConfig:
     def kind(self) -> Kind:
         """What the model is made of."""
         return MODELS[self.model]
+
+    @property
+    def capacity(self) -> Capacity:
+        """The widths of the model's layers, and their dropout."""
+        return Capacity(self.channels, self.units, self.dropout)
 
     def to_json(self) -> str:
         """The configuration as readable JSON."""

@@ -1,4 +1,4 @@
-"""The three decoders (D): code -> picture.
+"""The decoders (D): code -> picture. The assignment's three, and one without convolutions.
 
 Geometry follows from ``image_size`` S in {28, 32, 64}: two doublings take a decoder from ``S // 4``
 to S (7 -> 14 -> 28). It starts at ``S // 4``, not at the encoder's ``S // 8``, because 3 does not
@@ -16,19 +16,21 @@ a code made by the adder), so at inference there are no indices to use.
 Sources: assignment, Part II item 2; report, section 3.1.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from learn2add.capacity import Capacity
 from learn2add.checks import check_choice, check_int
 
 IMAGE_SIZES = (28, 32, 64)
-CHANNELS = (32, 64, 128)
-HIDDEN = 256
+ASSIGNED = Capacity()
 
 
 class Decoder(nn.Module):
-    """D: code -> picture. What the three variants share: two linear layers, then two doublings.
+    """D: code -> picture. What all share: two linear layers, then, of the three, two doublings.
 
     Shapes: ``z`` float ``[B, code_size]`` -> ``x_hat`` float ``[B, 1, S, S]`` in (0, 1).
 
@@ -38,25 +40,34 @@ class Decoder(nn.Module):
     Args:
         code_size: Length of the code, 1 to 128.
         image_size: S, one of 28, 32, 64.
+        capacity: Widths and dropout.
 
     Raises:
-        ValueError: ``code_size`` or ``image_size`` is not allowed.
+        ValueError: An argument is not allowed.
 
     Source: assignment, Part II item 2; report, section 3.1.
     """
 
-    def __init__(self, code_size: int = 7, image_size: int = 28) -> None:
+    def __init__(
+        self, code_size: int = 7, image_size: int = 28, capacity: Capacity = ASSIGNED
+    ) -> None:
         super().__init__()
         self.code_size = check_int("code_size", code_size, 1, 128)
         self.image_size = check_choice("image_size", image_size, IMAGE_SIZES)
-        side = image_size // 4
+        shape = self.start(capacity)
         self.expand = nn.Sequential(
-            nn.Linear(code_size, HIDDEN),
+            nn.Linear(code_size, capacity.units),
             nn.ReLU(),
-            nn.Linear(HIDDEN, CHANNELS[2] * side * side),
+            *([nn.Dropout(capacity.dropout)] if capacity.dropout else []),
+            nn.Linear(capacity.units, math.prod(shape)),
             nn.ReLU(),
-            nn.Unflatten(1, (CHANNELS[2], side, side)),  # [B, 128, S/4, S/4]
+            nn.Unflatten(1, shape),  # [B, 128, S/4, S/4]
         )
+
+    def start(self, capacity: Capacity) -> tuple[int, ...]:
+        """Shape of a picture's features after the two linear layers: ``(128, S/4, S/4)``."""
+        side = self.image_size // 4
+        return capacity.filters[2], side, side
 
     def logits(self, z: Tensor) -> Tensor:
         """Decode ``z`` ``[B, code_size]`` to pixel logits ``[B, 1, S, S]``."""
@@ -111,9 +122,11 @@ class DecoderConvTranspose(Decoder):
     Source: assignment, Part II item 2, first version; report, section 3.1.1.
     """
 
-    def __init__(self, code_size: int = 7, image_size: int = 28) -> None:
-        super().__init__(code_size, image_size)
-        c1, c2, c3 = CHANNELS
+    def __init__(
+        self, code_size: int = 7, image_size: int = 28, capacity: Capacity = ASSIGNED
+    ) -> None:
+        super().__init__(code_size, image_size, capacity)
+        c1, c2, c3 = capacity.filters
         self.layers = nn.Sequential(
             TransposedConvolution(c3, c2, 3, stride=2, padding=1, output_padding=1),
             nn.ReLU(inplace=True),  # [B, 64, S/2, S/2]
@@ -160,9 +173,11 @@ class DecoderConvUpsample(Decoder):
     Source: assignment, Part II item 2, second version; report, section 3.1.2.
     """
 
-    def __init__(self, code_size: int = 7, image_size: int = 28) -> None:
-        super().__init__(code_size, image_size)
-        c1, c2, c3 = CHANNELS
+    def __init__(
+        self, code_size: int = 7, image_size: int = 28, capacity: Capacity = ASSIGNED
+    ) -> None:
+        super().__init__(code_size, image_size, capacity)
+        c1, c2, c3 = capacity.filters
         self.convolution1 = nn.Conv2d(c3, c2, 3, padding="same")
         self.convolution2 = nn.Conv2d(c2, c1, 3, padding="same")
         self.convolution3 = nn.Conv2d(c1, 1, 3, padding="same")
@@ -194,6 +209,7 @@ class DecoderInterpolation(DecoderConvUpsample):
     Args:
         code_size: Length of the code, 1 to 128.
         image_size: S, one of 28, 32, 64.
+        capacity: Widths and dropout.
         mode: ``"nearest"`` (the report's) or ``"bilinear"``.
 
     Raises:
@@ -202,9 +218,38 @@ class DecoderInterpolation(DecoderConvUpsample):
     Source: assignment, Part II item 2, third version; report, sections 3.1.3 and 3.2.3.
     """
 
-    def __init__(self, code_size: int = 7, image_size: int = 28, mode: str = "nearest") -> None:
-        super().__init__(code_size, image_size)
+    def __init__(
+        self,
+        code_size: int = 7,
+        image_size: int = 28,
+        capacity: Capacity = ASSIGNED,
+        mode: str = "nearest",
+    ) -> None:
+        super().__init__(code_size, image_size, capacity)
         self.mode = check_choice("mode", mode, ("nearest", "bilinear"))
+
+
+class DecoderDense(Decoder):
+    """A decoder of fully connected layers alone: code - 256 - 512 - pixels.
+
+    Source: report 002, section 6.
+    """
+
+    def __init__(
+        self, code_size: int = 7, image_size: int = 28, capacity: Capacity = ASSIGNED
+    ) -> None:
+        super().__init__(code_size, image_size, capacity)
+        side = self.image_size
+        pixels = nn.Linear(2 * capacity.units, side * side)
+        self.layers = nn.Sequential(pixels, nn.Unflatten(1, (1, side, side)))
+
+    def start(self, capacity: Capacity) -> tuple[int, ...]:
+        """Shape of a picture's features after the first two linear layers: ``(512,)``."""
+        return (2 * capacity.units,)
+
+    def draw(self, features: Tensor) -> Tensor:
+        """Turn features ``[B, 512]`` into pixel logits ``[B, 1, S, S]``."""
+        return self.layers(features)
 
 
 DECODERS: dict[str, type[Decoder]] = {
@@ -212,12 +257,17 @@ DECODERS: dict[str, type[Decoder]] = {
     "conv_upsample": DecoderConvUpsample,
     "interpolation": DecoderInterpolation,
 }
+"""The assignment's three."""
+DENSE = "dense"
 
 
-def make_decoder(name: str, code_size: int = 7, image_size: int = 28) -> Decoder:
-    """Build the decoder called ``name``: "conv_transpose", "conv_upsample" or "interpolation".
+def make_decoder(
+    name: str, code_size: int = 7, image_size: int = 28, capacity: Capacity = ASSIGNED
+) -> Decoder:
+    """Build the decoder called ``name``: one of ``DECODERS``, or "dense".
 
     Raises:
-        ValueError: ``name``, ``code_size`` or ``image_size`` is not allowed.
+        ValueError: An argument is not allowed.
     """
-    return DECODERS[check_choice("decoder", name, tuple(DECODERS))](code_size, image_size)
+    kinds = DECODERS | {DENSE: DecoderDense}
+    return kinds[check_choice("decoder", name, tuple(kinds))](code_size, image_size, capacity)

@@ -16,8 +16,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from learn2add.capacity import Capacity
 from learn2add.checks import check_choice, check_int
-from learn2add.decoders import CHANNELS, HIDDEN, IMAGE_SIZES, in_float32
+from learn2add.decoders import ASSIGNED, IMAGE_SIZES, in_float32
 
 LOGVAR_RANGE = (-10.0, 10.0)
 """Variances are kept between exp of these, so that no early step overflows."""
@@ -38,6 +39,8 @@ class Encoder(nn.Module):
     Args:
         code_size: Length of the code, 1 to 128.
         image_size: S, one of 28, 32, 64.
+        capacity: Widths and dropout; without filters, two fully connected layers stand in the place
+            of convolutions and first linear layer (report 002, section 6).
         hidden: "linear" (the assignment's) or "relu".
 
     Raises:
@@ -46,28 +49,31 @@ class Encoder(nn.Module):
     Source: assignment, Part II item 1.
     """
 
-    def __init__(self, code_size: int = 7, image_size: int = 28, *, hidden: str = "linear") -> None:
+    def __init__(
+        self,
+        code_size: int = 7,
+        image_size: int = 28,
+        capacity: Capacity = ASSIGNED,
+        *,
+        hidden: str = "linear",
+    ) -> None:
         super().__init__()
         self.code_size = check_int("code_size", code_size, 1, 128)
         self.image_size = check_choice("image_size", image_size, IMAGE_SIZES)
-        c1, c2, c3 = CHANNELS
-        side = image_size // 8
-        self.features = nn.Sequential(
-            nn.Conv2d(1, c1, 3, padding="same"),  # [B, 32, S, S]
-            nn.MaxPool2d(2),  # [B, 32, S/2, S/2]
-            nn.ReLU(),
-            nn.Conv2d(c1, c2, 3, padding="same"),
-            nn.MaxPool2d(2),  # [B, 64, S/4, S/4]
-            nn.ReLU(),
-            nn.Conv2d(c2, c3, 3, padding="same"),
-            nn.MaxPool2d(2),  # [B, 128, S//8, S//8]
-            nn.ReLU(),
-            nn.Flatten(),
-        )
-        linear = nn.Linear(c3 * side * side, HIDDEN)
-        relu = check_choice("hidden", hidden, ("linear", "relu")) == "relu"
-        self.hidden = nn.Sequential(linear, nn.ReLU()) if relu else linear
-        self.code = nn.Linear(HIDDEN, code_size)
+        if capacity.channels:
+            self.features = convolutions(*capacity.channels)
+            features = capacity.channels[2] * (image_size // 8) ** 2
+        else:
+            features = 2 * capacity.units
+            pixels = nn.Linear(image_size * image_size, features)
+            self.features = nn.Sequential(nn.Flatten(), pixels, nn.ReLU())
+        layers: list[nn.Module] = [nn.Linear(features, capacity.units)]
+        if check_choice("hidden", hidden, ("linear", "relu")) == "relu":
+            layers.append(nn.ReLU())
+        if capacity.dropout:
+            layers.append(nn.Dropout(capacity.dropout))
+        self.hidden = nn.Sequential(*layers) if len(layers) > 1 else layers[0]
+        self.code = nn.Linear(capacity.units, code_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode ``x`` ``[B, 1, S, S]`` to ``z`` ``[B, code_size]``."""
@@ -79,6 +85,22 @@ class Encoder(nn.Module):
         if x.dim() != 4 or x.shape[1:] != (1, self.image_size, self.image_size):
             size = self.image_size
             raise ValueError(f"x has shape {list(x.shape)}; allowed is [B, 1, {size}, {size}]")
+
+
+def convolutions(c1: int, c2: int, c3: int) -> nn.Sequential:
+    """Three blocks, each of half the side: ``[B, 1, S, S]`` -> ``[B, c3 * (S // 8)**2]``."""
+    return nn.Sequential(
+        nn.Conv2d(1, c1, 3, padding="same"),  # [B, 32, S, S]
+        nn.MaxPool2d(2),  # [B, 32, S/2, S/2]
+        nn.ReLU(),
+        nn.Conv2d(c1, c2, 3, padding="same"),
+        nn.MaxPool2d(2),  # [B, 64, S/4, S/4]
+        nn.ReLU(),
+        nn.Conv2d(c2, c3, 3, padding="same"),
+        nn.MaxPool2d(2),  # [B, 128, S//8, S//8]
+        nn.ReLU(),
+        nn.Flatten(),
+    )
 
 
 class Gaussian(NamedTuple):
@@ -112,14 +134,22 @@ class GaussianEncoder(Encoder):
     Args:
         code_size: Length of the code, 1 to 128.
         image_size: S, one of 28, 32, 64.
+        capacity: Widths and dropout.
         hidden: "linear" (the assignment's) or "relu".
 
     Source: assignment, Part IV item 1.
     """
 
-    def __init__(self, code_size: int = 7, image_size: int = 28, *, hidden: str = "linear") -> None:
-        super().__init__(code_size, image_size, hidden=hidden)
-        self.logvar = nn.Linear(HIDDEN, code_size)
+    def __init__(
+        self,
+        code_size: int = 7,
+        image_size: int = 28,
+        capacity: Capacity = ASSIGNED,
+        *,
+        hidden: str = "linear",
+    ) -> None:
+        super().__init__(code_size, image_size, capacity, hidden=hidden)
+        self.logvar = nn.Linear(capacity.units, code_size)
 
     def gaussian(self, x: Tensor) -> Gaussian:
         """The code's distribution q(z | x) of ``x`` ``[B, 1, S, S]``."""

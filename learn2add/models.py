@@ -9,29 +9,34 @@ import torch
 from torch import Tensor, nn
 
 from learn2add.adders import Adder, GaussianAdder
+from learn2add.capacity import Capacity
 from learn2add.checks import check_choice, check_finite, check_images
 from learn2add.data import as_float
-from learn2add.decoders import Decoder, make_decoder
+from learn2add.decoders import ASSIGNED, Decoder, make_decoder
 from learn2add.encoders import Encoder, Gaussian, GaussianEncoder
 
 BATCH = 1000
 """Pictures that are encoded, drawn or read at once outside training."""
 
 
-def make_encoder(code_size: int, image_size: int, variational: bool, hidden: str) -> Encoder:
+def make_encoder(
+    code_size: int, image_size: int, capacity: Capacity, variational: bool, hidden: str
+) -> Encoder:
     """A plain or a variational encoder."""
-    return (GaussianEncoder if variational else Encoder)(code_size, image_size, hidden=hidden)
+    kind = GaussianEncoder if variational else Encoder
+    return kind(code_size, image_size, capacity, hidden=hidden)
 
 
 class Autoencoder(nn.Module):
     """D after E: a picture through its code and back.
 
     Args:
-        decoder: "conv_transpose", "conv_upsample" or "interpolation".
+        decoder: "conv_transpose", "conv_upsample", "interpolation" or "dense".
         code_size: Length of the code, 1 to 128.
         image_size: Side of a picture, one of 28, 32, 64.
         variational: Whether the code is a distribution (then, when called, its mean is decoded).
         hidden: See :class:`learn2add.encoders.Encoder`.
+        capacity: Widths and dropout.
 
     Source: assignment, Part II and Part IV item 1.
     """
@@ -44,10 +49,11 @@ class Autoencoder(nn.Module):
         *,
         variational: bool = False,
         hidden: str = "linear",
+        capacity: Capacity = ASSIGNED,
     ) -> None:
         super().__init__()
-        self.encoder = make_encoder(code_size, image_size, variational, hidden)
-        self.decoder = make_decoder(decoder, code_size, image_size)
+        self.encoder = make_encoder(code_size, image_size, capacity, variational, hidden)
+        self.decoder = make_decoder(decoder, code_size, image_size, capacity)
 
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruct ``x``: ``[B, 1, S, S]`` -> ``[B, 1, S, S]`` in (0, 1)."""
@@ -107,13 +113,14 @@ class AdditionModel(nn.Module):
     both pictures; the two calls of each are made as one call on a batch of double length.
 
     Args:
-        decoder: "conv_transpose", "conv_upsample" or "interpolation".
+        decoder: "conv_transpose", "conv_upsample", "interpolation" or "dense".
         code_size: Length of the code, 1 to 128.
         image_size: Side of a picture, one of 28, 32, 64.
         variational: Whether the encoder's code is a distribution (Part IV item 1).
         generative: Whether the adder's is (Part IV item 3).
         embed_addend: See :class:`learn2add.adders.Adder`.
         hidden: See :class:`learn2add.encoders.Encoder`.
+        capacity: Widths and dropout.
     """
 
     def __init__(
@@ -126,11 +133,12 @@ class AdditionModel(nn.Module):
         generative: bool = False,
         embed_addend: bool = False,
         hidden: str = "linear",
+        capacity: Capacity = ASSIGNED,
     ) -> None:
         super().__init__()
-        self.encoder = make_encoder(code_size, image_size, variational, hidden)
+        self.encoder = make_encoder(code_size, image_size, capacity, variational, hidden)
         self.adder = (GaussianAdder if generative else Adder)(code_size, embed_addend=embed_addend)
-        self.decoder = make_decoder(decoder, code_size, image_size)
+        self.decoder = make_decoder(decoder, code_size, image_size, capacity)
 
     def forward(
         self, x: Tensor, addend: Tensor, y: Tensor, noise: Tensor | None = None
@@ -250,6 +258,7 @@ def make_model(
     *,
     hidden: str = "linear",
     embed_addend: bool = False,
+    capacity: Capacity = ASSIGNED,
 ) -> Autoencoder | AdditionModel:
     """Build the model called ``name``, one of ``MODELS``.
 
@@ -257,8 +266,8 @@ def make_model(
         ValueError: An argument is not allowed.
     """
     kind = MODELS[check_choice("model", name, tuple(MODELS))]
-    encoder = {"variational": kind.variational, "hidden": hidden}
+    ends = {"variational": kind.variational, "hidden": hidden, "capacity": capacity}
     if not kind.adder:
-        return Autoencoder(decoder, code_size, image_size, **encoder)
+        return Autoencoder(decoder, code_size, image_size, **ends)
     adder = {"generative": kind.generative, "embed_addend": embed_addend}
-    return AdditionModel(decoder, code_size, image_size, **encoder, **adder)
+    return AdditionModel(decoder, code_size, image_size, **ends, **adder)

@@ -105,6 +105,9 @@ def _train(commands: Any) -> None:
     add("--code-size", type=int, metavar="N", help="numbers in the code, 1 to 128")
     add("--image-size", type=int, metavar="N", help="side of the pictures: 28, 32 or 64")
     add("--hidden", choices=("linear", "relu"), help="between the encoder's linear layers")
+    add("--channels", type=int, nargs=3, metavar="N", help="filters of the three convolutions")
+    add("--units", type=int, metavar="N", help="hidden neurons between convolutions and code")
+    add("--dropout", type=float, metavar="X", help="share of them that each step leaves out")
     add(
         "--held-out",
         action="store_const",
@@ -127,6 +130,7 @@ def _train(commands: Any) -> None:
     add("--optimiser", choices=("adam", "muon"), help="of the large matrices; the rest is Adam's")
     add("--beta2", type=float, metavar="X", help="decay rate of Adam's squared gradients")
     add("--momentum", type=float, metavar="X", help="Muon's: how slowly it forgets gradients")
+    add("--weight-decay", type=float, metavar="X", help="Adam's L2 term, beside a sum over pixels")
     add("--schedule", choices=("constant", "one_cycle"), help="of the learning rate")
     add("--rise", type=float, metavar="X", help="one_cycle: share of the steps in which it goes up")
     add("--shift", type=int, metavar="N", help="move training pictures by up to N pixels")

@@ -12,7 +12,7 @@ from typing import Any
 
 from learn2add.checks import check_choice
 from learn2add.configs import RunConfig, Stage
-from learn2add.decoders import DECODERS
+from learn2add.decoders import DECODERS, DENSE
 from learn2add.hardware import default_device, default_precision
 from learn2add.runs import Run, load_or_train, runs_root
 
@@ -111,6 +111,20 @@ def variational(code_size: int = 2, *, budget: str = "quick", seed: int = 0) -> 
     """
     base = part2(loss="bce", code_size=code_size, budget=budget, seed=seed)
     return replace(base, model="variational_autoencoder", kld_encoder=1.0)
+
+
+def dense_variational(code_size: int = 2, *, budget: str = "quick", seed: int = 0) -> RunConfig:
+    """The same of fully connected layers alone: 784 - 512 - 256 - code, the decoder mirrored.
+
+    Args:
+        code_size: 1 to 128; report 002 has 2.
+        budget: "reference", "quick" or "smoke".
+        seed: Decides initial weights, order of the data and noise.
+
+    Source: report 002, section 6.
+    """
+    base = variational(code_size, budget=budget, seed=seed)
+    return replace(base, decoder=DENSE, channels=(), hidden="relu")
 
 
 def denoising(

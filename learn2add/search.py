@@ -18,6 +18,7 @@ from learn2add.data import load_digits
 from learn2add.hardware import default_device, keep_freed_memory
 from learn2add.judge import load_judge
 from learn2add.runs import Run
+from learn2add.studies import quiet
 from learn2add.training import TrainingDiverged, train
 from learn2add.weightings import STEPS, Weighting, weighting_config
 
@@ -75,22 +76,16 @@ def search_weights(
         The study; ``study.best_params`` are the weights, ``study.best_value`` the share of right
         sums of validation digits.
     """
-    import optuna
-
     check_int("trials", trials, 1)
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = open_study(journal, seed)
-    over = [trial for trial in study.trials if trial.state.is_finished()]
-    try:
+    with quiet():
+        study = open_study(journal, seed)
+        over = [trial for trial in study.trials if trial.state.is_finished()]
         study.optimize(
             _objective(steps, seed),
             n_trials=max(0, trials - len(over)),
             catch=TrainingDiverged,
             show_progress_bar=progress,
         )
-    finally:
-        optuna.logging.set_verbosity(verbosity)
     return study
 
 

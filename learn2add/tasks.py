@@ -28,6 +28,7 @@ EVALUATION_BATCH = 500
 class Task(Protocol):
     """One stage's work."""
 
+    model: nn.Module
     device: torch.device
     steps: int
     """Optimiser steps per epoch."""

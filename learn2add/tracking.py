@@ -64,17 +64,35 @@ class Tracker:
         self.writer.add_scalar("model/parameters", sizes["total"])
 
     def hyper_parameters(self, flat: Mapping[str, Any], row: Mapping[str, Any]) -> None:
-        """Write the HPARAMS tab's row: the configuration and the best epoch's figures.
+        """Write the HPARAMS tab's row: the configuration and the best epoch's figures."""
+        _add_hyper_parameters(self.writer, flat, row)
 
-        ``SummaryWriter.add_hparams`` would open a second, time-stamped run for it.
-        """
-        plain = bool | int | float | str
-        values = {k: v if isinstance(v, plain) else str(v or "") for k, v in flat.items()}
-        figures = {f"best/{name}": value for name, value in row.items() if "/validation" in name}
-        for summary in hparams(values, figures):
-            self.writer.file_writer.add_summary(summary)
-        for name, value in figures.items():
-            self.writer.add_scalar(name, value)
+
+def write_hyper_parameters(folder: Path, flat: Mapping[str, Any], row: Mapping[str, Any]) -> None:
+    """Write the HPARAMS tab's row of a training that was given up.
+
+    Args:
+        folder: The run's.
+        flat: Its configuration.
+        row: Its best epoch's figures.
+    """
+    writer = SummaryWriter(str(folder))
+    _add_hyper_parameters(writer, flat, row)
+    writer.close()
+    rename_event_files(folder)
+
+
+def _add_hyper_parameters(
+    writer: SummaryWriter, flat: Mapping[str, Any], row: Mapping[str, Any]
+) -> None:
+    """``SummaryWriter.add_hparams`` would open a second, time-stamped run for them."""
+    plain = bool | int | float | str
+    values = {k: v if isinstance(v, plain) else str(v or "") for k, v in flat.items()}
+    figures = {f"best/{name}": value for name, value in row.items() if "/validation" in name}
+    for summary in hparams(values, figures):
+        writer.file_writer.add_summary(summary)
+    for name, value in figures.items():
+        writer.add_scalar(name, value)
 
 
 def parameter_count(module: nn.Module) -> int:

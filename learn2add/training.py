@@ -67,6 +67,7 @@ def build_model(config: RunConfig) -> nn.Module:
             config.image_size,
             hidden=config.hidden,
             embed_addend=config.embed_addend,
+            capacity=config.capacity,
         )
 
 
@@ -141,7 +142,7 @@ def train(
         CheckpointError: ``last.safetensors`` is damaged or of another model.
     """
     train_digits, validation_digits = train_digits.to(device), validation_digits.to(device)
-    model = build_model(config).to(device, memory_format=torch.channels_last)
+    model = build_model(config).to(device, memory_format=torch.channels_last).eval()
     last = Path(folder) / "last.safetensors"
     tensors, state = load_state(last) if last.exists() else ({}, Progress())
     if tensors:
@@ -199,7 +200,10 @@ def make_optimiser(task: Task, stage: Stage) -> torch.optim.Optimizer:
     betas = (0.9, stage.beta2)
     if stage.optimiser == "muon":
         return Muon(task.parameters(), stage.learning_rate, betas, stage.momentum)
-    return torch.optim.Adam(task.parameters(), stage.learning_rate, betas, fused=True)
+    decay = stage.weight_decay
+    return torch.optim.Adam(
+        task.parameters(), stage.learning_rate, betas, weight_decay=decay, fused=True
+    )
 
 
 def run_epoch(
@@ -221,20 +225,21 @@ def run_epoch(
     generator = epoch_generator(config.seed, state.stage, state.epoch, device)
     started, step, steps = time.perf_counter(), state.epoch * task.steps, stage.epochs * task.steps
     learned, validated = Meter(config.image_size), Meter(config.image_size)
-    for batch in task.batches(generator):
-        for group in optimiser.param_groups:
-            group["lr"] = stage.learning_rate_at(step, steps)
-        with autocast(config, device):
-            loss, squares = task.step(batch)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        learned.add(loss, squares, len(batch[0]))
-        step += 1
-        share = 1 / task.steps
-        if bar.total is not None:  # rounding must not pass the end
-            share = min(share, bar.total - bar.n)
-        bar.update(share)
+    with dropping(task.model, (config.seed, state.stage, state.epoch), device):
+        for batch in task.batches(generator):
+            for group in optimiser.param_groups:
+                group["lr"] = stage.learning_rate_at(step, steps)
+            with autocast(config, device):
+                loss, squares = task.step(batch)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            learned.add(loss, squares, len(batch[0]))
+            step += 1
+            share = 1 / task.steps
+            if bar.total is not None:  # rounding must not pass the end
+                share = min(share, bar.total - bar.n)
+            bar.update(share)
     learned.check_finite(stage, state)
     with torch.no_grad(), autocast(config, device):
         for batch in task.validation_batches():
@@ -244,6 +249,23 @@ def run_epoch(
     row |= {"seconds": time.perf_counter() - started}
     row |= {"learning_rate": stage.learning_rate_at(step - 1, steps)}
     return row | learned.figures("train") | validated.figures("validation")
+
+
+@contextlib.contextmanager
+def dropping(model: nn.Module, epoch: tuple[int, int, int], device: torch.device) -> Iterator[None]:
+    """Dropout inside, none outside.
+
+    Dropout draws from torch's own generators; they begin each epoch anew, at (seed, stage, epoch),
+    and are the caller's again afterwards.
+    """
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        # One word more than epoch_generator's: other numbers than those of the batches.
+        torch.manual_seed(int(np.random.SeedSequence([*epoch, 1]).generate_state(1)[0]))
+        model.train()
+        try:
+            yield
+        finally:
+            model.eval()
 
 
 def autocast(config: RunConfig, device: torch.device) -> torch.autocast:

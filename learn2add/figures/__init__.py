@@ -25,6 +25,7 @@ from learn2add.figures.evidence import (
     trade_off,
     weightings_table,
 )
+from learn2add.figures.hyper import importance_bars, slices
 from learn2add.figures.latent import Film, Sheet, code_maps, film
 from learn2add.figures.pictures import (
     addition_grid,
@@ -53,10 +54,12 @@ __all__ = [
     "film",
     "floors_bar",
     "image_grid",
+    "importance_bars",
     "pairs_strip",
     "reconstructions",
     "save_png",
     "seeds_plot",
+    "slices",
     "strength_curves",
     "strip",
     "sum_distribution",
