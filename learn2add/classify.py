@@ -186,6 +186,7 @@ def tune(
     """
     how = how or Tuning()
     tuned = copy.deepcopy(classifier).train().requires_grad_(True)
+    tuned = tuned.to(memory_format=torch.channels_last)
     optimiser = Muon(tuned.parameters(), how.learning_rate, betas=(0.9, 0.99))
     rate = functools.partial(one_cycle, steps=how.steps)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)

@@ -125,8 +125,8 @@ def codes(
     """
     base = part2(loss="bce", code_size=code_size, budget=budget, seed=seed)
     stage = replace(base.stages[0], distort=distort)
-    if budget == "quick":  # one pass
-        stage = replace(stage, steps=130)
+    if budget == "quick":
+        stage = replace(stage, steps=120)
     base = replace(base, stages=(stage,), hidden="relu")
     return replace(base, model="variational_autoencoder", kld_encoder=1.0) if variational else base
 
