@@ -77,19 +77,26 @@ class Digits:
         """Return the digits with both tensors on `device`."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
-    def subset(self, n: int) -> Digits:
-        """Return the first `n` digits of a fixed order that takes the classes in turn.
+    def subset(self, n: int, seed: int | None = None) -> Digits:
+        """Return the first `n` digits of an order that takes the classes in turn.
 
         A smaller subset is the beginning of a larger one. Classes stay even for as long as the
         smallest class lasts.
 
+        Args:
+            n: How many.
+            seed: Shuffles each class first; None keeps its order.
+
         Raises:
-            TypeError: `n` is not an integer.
-            ValueError: `n` is not from 1 to the number of digits.
+            TypeError: `n` or `seed` is not an integer.
+            ValueError: `n` is not from 1 to the number of digits, or `seed` is negative.
         """
         check_int("n", n, 1, len(self))
         turn = torch.empty_like(self.labels)  # how many of its class come before each digit
+        generator = torch.Generator().manual_seed(check_int("seed", seed or 0, 0))
         for members in self.by_class():
+            if seed is not None:
+                members = members[torch.randperm(len(members), generator=generator)]
             turn[members] = torch.arange(len(members), device=turn.device)
         first = torch.argsort(turn * 10 + self.labels)[:n]
         return replace(self, images=self.images[first], labels=self.labels[first])

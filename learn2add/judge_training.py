@@ -11,12 +11,13 @@ give figures to the cards, ``weights/judge.json`` and ``weights/judge_mlp.json``
 import math
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from learn2add.augmentation import warped
@@ -148,20 +149,41 @@ def _fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, PEAK_RATE, total_steps=epochs * steps, pct_start=0.25, cycle_momentum=False
     )
-    device = generator.device
-    for epoch in range(epochs):
-        order = torch.randperm(len(train.labels), device=device, generator=generator)
-        batches = order[: steps * BATCH].view(steps, BATCH)
-        for rows in tqdm(batches, f"judge, epoch {epoch + 1} of {epochs}", disable=not progress):
+
+    def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.randperm(len(train.labels), device=generator.device, generator=generator)
+        parts = order[: steps * BATCH].view(steps, BATCH)
+        for rows in tqdm(parts, f"judge, epoch {epoch + 1} of {epochs}", disable=not progress):
             labels = train.labels[rows]
             soft = means.draw(labels[:MEANS], generator)
-            images = augment(torch.cat([soft, as_float(train.images[rows[MEANS:]])]), generator)
-            with half_precision(device):
-                loss = F.cross_entropy(judge(images), labels)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
+            images = torch.cat([soft, as_float(train.images[rows[MEANS:]])])
+            yield augment(images, generator), labels
+
+    for epoch in range(epochs):
+        learn_labels(judge, batches(epoch), optimiser, schedule)
+
+
+def learn_labels(
+    network: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> None:
+    """Train a classifier in place, one step of cross-entropy for each batch.
+
+    Args:
+        network: Pictures ``[B, 1, S, S]`` -> logits ``[B, 10]``.
+        batches: Pictures and their labels ``[B]``.
+        optimiser: Of the network's parameters.
+        schedule: Goes on by one with each batch.
+    """
+    for images, labels in batches:
+        with half_precision(images.device):
+            loss = F.cross_entropy(network(images), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
 
 
 def rebuild_judge(

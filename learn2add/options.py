@@ -137,6 +137,7 @@ def _train(commands: Any) -> None:
     add("--deform", type=float, metavar="X", help="deform training pictures a little; usual: 1")
     add("--noise", type=float, metavar="X", help="part2: show noisy pictures, redraw clean ones")
     add("--occlude", type=int, metavar="N", help="part2: black out squares of up to N pixels")
+    add("--distort", type=float, metavar="X", help="part2: show deformed pictures, undo it")
     add("--patience", type=int, metavar="N", help="stop after N epochs without a better one")
 
 

@@ -99,18 +99,36 @@ def part2_long(*, seed: int = 0) -> RunConfig:
     )
 
 
-def variational(code_size: int = 2, *, budget: str = "quick", seed: int = 0) -> RunConfig:
-    """Part II's autoencoder with BCE, made variational: both terms of its loss weigh 1 (the ELBO).
+def codes(
+    code_size: int = 10,
+    *,
+    variational: bool = False,
+    distort: float = 0.0,
+    budget: str = "quick",
+    seed: int = 0,
+) -> RunConfig:
+    """An autoencoder whose codes are to be looked at, or to be features. It never sees a label.
+
+    With ``distort`` it is shown turned, stretched, moved and wobbled pictures and redraws them as
+    they were. How a digit lies is then worth none of the code, and which digit it is takes up more
+    of it: a linear layer reads 97 % of such codes of ten numbers, 91 % of others (validation).
 
     Args:
-        code_size: 1 to 128.
+        code_size: 1 to 128; report 002 has 10.
+        variational: Whether the code is a distribution; both terms of the loss then weigh 1 (the
+            ELBO).
+        distort: Strength of the deformations to be undone; 4 where they are wanted.
         budget: "reference", "quick" or "smoke".
-        seed: Decides initial weights, order of the data and noise.
+        seed: Decides initial weights, order of the data, noise and deformations.
 
-    Source: D. P. Kingma and M. Welling, arXiv 1312.6114.
+    Source: reports 002 and 003; D. P. Kingma and M. Welling, arXiv 1312.6114.
     """
     base = part2(loss="bce", code_size=code_size, budget=budget, seed=seed)
-    return replace(base, model="variational_autoencoder", kld_encoder=1.0)
+    stage = replace(base.stages[0], distort=distort)
+    if budget == "quick":
+        stage = replace(stage, steps=120)
+    base = replace(base, stages=(stage,), hidden="relu")
+    return replace(base, model="variational_autoencoder", kld_encoder=1.0) if variational else base
 
 
 def dense_variational(code_size: int = 2, *, budget: str = "quick", seed: int = 0) -> RunConfig:

@@ -61,6 +61,9 @@ class Stage:
     :func:`learn2add.corruptions.corrupted`."""
     occlude: int = 0
     """Likewise: side of the largest square that is blacked out of the pictures shown."""
+    distort: float = 0.0
+    """Likewise: strength of deformations of the pictures shown, which are to be undone. The
+    decoder cannot know how the picture lay before, so the code has no use for how it lies."""
     addend_noise: float = 0.0
     """Standard deviation of normal noise on the addends of training pairs."""
     reconstruct_every: int = 4
@@ -81,7 +84,7 @@ class Stage:
         check_int("shift", self.shift, 0, 8)
         check_int("occlude", self.occlude, 0, 28)
         check_int("reconstruct_every", self.reconstruct_every, 1, 1000)
-        for name in ("addend_noise", "deform", "noise"):
+        for name in ("addend_noise", "deform", "distort", "noise"):
             check_finite(name, getattr(self, name))
             if not 0 <= getattr(self, name) <= 10:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed is 0 to 10")
@@ -90,7 +93,7 @@ class Stage:
                 raise ValueError(
                     f"{name} is {getattr(self, name)}; the adder's stage trains on cached codes"
                 )
-        for name in ("noise", "occlude"):
+        for name in ("noise", "occlude", "distort"):
             if getattr(self, name) and self.task != "autoencoder":
                 raise ValueError(
                     f"{name} is {getattr(self, name)}; allowed for the autoencoder task only"
@@ -126,7 +129,20 @@ class Stage:
         """Learning rate of step ``step`` (from 0) out of ``steps`` in the whole stage."""
         if self.schedule == "constant":
             return self.learning_rate
-        rise = self.rise * steps
-        if step < rise:
-            return self.learning_rate * (0.04 + 0.96 * (1 - math.cos(math.pi * step / rise)) / 2)
-        return self.learning_rate * (1 + math.cos(math.pi * (step - rise) / (steps - rise))) / 2
+        return self.learning_rate * one_cycle(step, steps, self.rise)
+
+
+def one_cycle(step: int, steps: int, rise: float = 0.3) -> float:
+    """Share of the peak learning rate at ``step`` (from 0) of ``steps``: up, then down to 0.
+
+    Args:
+        step: From 0 on.
+        steps: In all.
+        rise: Share of the steps in which it goes up, from 0.04.
+
+    Source: L. N. Smith and N. Topin, arXiv 1708.07120; both ways as cosines.
+    """
+    top = rise * steps
+    if step < top:
+        return 0.04 + 0.96 * (1 - math.cos(math.pi * step / top)) / 2
+    return (1 + math.cos(math.pi * (step - top) / (steps - top))) / 2

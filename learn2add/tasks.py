@@ -107,24 +107,24 @@ class AutoencoderTask(StageTask):
         """Shuffled passes over the training pictures: clean and as shown; noise where needed."""
         size, count = self.stage.batch_size, len(self.train)
         wanted = count if self.stage.steps is None else self.steps * size
-        passes = [
-            torch.randperm(count, generator=generator, device=self.device)
-            for _ in range(-(-wanted // count))
-        ]
-        for indices in torch.cat(passes)[:wanted].split(size):
-            x = as_float(self.varied(indices, generator))
-            yield x, self._seen(x, generator), *noise_for(self.encoder, len(x), 1, generator)
+        for indices in shuffled_passes(count, wanted, generator).split(size):
+            images = self.varied(indices, generator)
+            seen, x = self._seen(images, generator), as_float(images)
+            yield x, seen, *noise_for(self.encoder, len(x), 1, generator)
 
     def validation_batches(self) -> Iterator[tuple[Tensor, ...]]:
         """The validation pictures in order, corrupted the same way each time."""
         generator = torch.Generator(self.device).manual_seed(0)
         for part in self.validation.images.split(EVALUATION_BATCH):
-            x = as_float(part)
-            yield x, self._seen(x, generator)
+            yield as_float(part), self._seen(part, generator)
 
-    def _seen(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """What the encoder is shown of pictures: they themselves, or corrupted ones."""
-        return corrupted(x, self.stage.noise, self.stage.occlude, generator)
+    def _seen(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """What the encoder is shown of pictures uint8: they themselves, or spoiled ones."""
+        stage = self.stage
+        images = deformed(images, stage.distort, generator)
+        # The deformation moves a picture little; a digit's place says nothing of what it is.
+        images = shifted(images, round(stage.distort / 2), generator)
+        return corrupted(as_float(images), stage.noise, stage.occlude, generator)
 
     def step(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
         """Reconstruction loss of pictures float ``[B, 1, S, S]``, and ``rmse``'s squares."""
@@ -181,6 +181,13 @@ class AdderTask(PairsTask):
     def pictures(self) -> dict[str, Tensor]:
         """None: this stage draws nothing."""
         return {}
+
+
+def shuffled_passes(count: int, wanted: int, generator: torch.Generator) -> Tensor:
+    """``wanted`` indices below ``count``, int64, in passes that are each shuffled anew."""
+    options = {"generator": generator, "device": generator.device}
+    passes = [torch.randperm(count, **options) for _ in range(-(-wanted // count))]
+    return torch.cat(passes)[:wanted]
 
 
 def squares(logits: Tensor, x: Tensor) -> Tensor:

@@ -90,6 +90,8 @@ def test_training_corruption_has_every_strength_up_to_the_largest(x):
         (lambda _: Stage("autoencoder", 1, noise=-1.0), "noise is -1.0"),
         (lambda _: Stage("addition", 1, noise=0.1), "noise is 0.1; allowed for the autoencoder"),
         (lambda _: Stage("autoencoder", 1, occlude=29), "occlude must be an integer"),
+        (lambda _: Stage("autoencoder", 1, distort=11.0), "distort is 11.0; allowed is 0 to 10"),
+        (lambda _: Stage("adder", 1, distort=1.0), "distort is 1.0; allowed for the autoencoder"),
     ],
 )
 def test_bad_corruptions_are_refused(x, change, message):
@@ -111,6 +113,20 @@ def test_a_denoising_stage_shows_corrupted_pictures_and_asks_for_clean_ones(mnis
     error = (x_hat - clean).square()
     assert loss.item() == pytest.approx(float(error.sum()) / 50, rel=1e-4)
     assert float(squares["rmse"]) == pytest.approx(float(error.sum()), rel=1e-4)
+    first, again = ([b[1] for b in task.validation_batches()] for _ in range(2))
+    assert all(map(torch.equal, first, again))
+
+
+def test_a_distorting_stage_asks_for_pictures_as_they_were(mnist_test):
+    stage = Stage("autoencoder", 1, 2, 50, distort=4.0)
+    config = RunConfig((stage,), precision="float32")
+    task = AutoencoderTask(build_model(config), config, stage, mnist_test, mnist_test.subset(100))
+    clean, seen = next(task.batches(seeded()))
+    index = torch.randperm(len(mnist_test), generator=seeded())[:50]
+    assert torch.equal(clean, as_float(mnist_test.images[index]))
+    assert (clean - seen).flatten(1).norm(dim=1).min() > 2  # every one is another picture
+    ink = seen.sum((1, 2, 3)) / clean.sum((1, 2, 3))
+    assert 0.9 < float(ink.median()) < 1.1  # of the same digit
     first, again = ([b[1] for b in task.validation_batches()] for _ in range(2))
     assert all(map(torch.equal, first, again))
 

@@ -507,6 +507,19 @@ def test_a_subset_is_balanced_and_begins_every_larger_one(
     assert len({image.tobytes() for image in part.images.numpy()}) == small
 
 
+def test_a_seed_gives_other_digits_of_the_same_classes(mnist_test: Digits) -> None:
+    first, again, other = (mnist_test.subset(40, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(first.images, again.images)
+    assert not torch.equal(first.images, other.images)
+    assert not torch.equal(first.images, mnist_test.subset(40).images)
+    assert torch.equal(first.labels, other.labels)
+    assert torch.equal(mnist_test.subset(10, seed=1).images, first.images[:10])
+    whole = mnist_test.subset(10_000, seed=1)
+    assert torch.equal(whole.labels.sort().values, mnist_test.labels.sort().values)
+    with pytest.raises(ValueError, match="seed"):
+        mnist_test.subset(40, seed=-1)
+
+
 def test_subset_refuses_what_it_cannot_give(mnist_test: Digits) -> None:
     for n in (0, -1, 10001):
         with pytest.raises(ValueError, match="n must be an integer from 1 to 10000"):

@@ -297,6 +297,16 @@ def test_strength_curves_give_a_model_one_look_in_every_panel() -> None:
     assert [text.get_text() for text in legend.get_texts()] == list(WRONG)
 
 
+def test_strength_curves_on_logarithmic_axes_say_plain_numbers() -> None:
+    labels = [10, 100, 1000, 50_000]
+    drawn = {"wrong (%)": {"frozen": [30.0, 10, 5, 3]}}
+    figure = figures.strength_curves(labels, drawn, xlabel="labels", log="xy")
+    (axes,) = figure.axes
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["10", "100", "1,000", "50,000"]
+    assert not any("\\times" in tick.get_text() for tick in axes.get_yticklabels())
+
+
 P = sweep(BETWEEN, 7, 0.5)
 ROWS, PICTURES = weightings(2)
 BAD = {
@@ -366,6 +376,14 @@ BAD = {
     "values per strength": (
         lambda: figures.strength_curves([0, 1], {"a": {"b": [1]}}, xlabel="x"),
         r"measures\['a'\]\['b'\] must have shape \(2,\)",
+    ),
+    "a logarithmic axis from zero": (
+        lambda: figures.strength_curves([0, 1], {"a": {"b": [1, 2]}}, xlabel="x", log="x"),
+        "strengths begin at 0",
+    ),
+    "a logarithmic axis of zero": (
+        lambda: figures.strength_curves([1, 2], {"a": {"b": [1, 0]}}, xlabel="x", log="y"),
+        "must not be below",
     ),
     "no measures": (lambda: figures.strength_curves([0, 1], {}, xlabel="x"), "1 to 4 measures"),
     "caption": (lambda: figures.seeds_plot(SEEDS, ylabel="x", caption=3), "caption"),

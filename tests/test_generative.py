@@ -208,7 +208,7 @@ def test_variational_autoencoder_pays_for_its_codes(digits: tuple[Digits, Digits
 
 
 def test_the_variational_recipe_is_the_elbo(digits: tuple[Digits, Digits]) -> None:
-    config = replace(recipes.variational(3, budget="smoke"), precision="float32")
+    config = replace(recipes.codes(3, variational=True, budget="smoke"), precision="float32")
     model = build_model(config)
     task = make_task(model, config, config.stages[0], *digits)
     x, _, noise = batch = next(iter(task.batches(torch.Generator().manual_seed(0))))

@@ -1,12 +1,15 @@
-"""Figures of the sibling studies: measures against a strength."""
+"""Figures of the sibling studies: measures against a strength, a size or a number of labels."""
 
 from collections.abc import Mapping
 
+import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from numpy.typing import ArrayLike
 
+from learn2add.checks import check_choice
 from learn2add.figures.inputs import as_numbers
-from learn2add.figures.marks import legend_over_panels
+from learn2add.figures.marks import legend_over_panels, plain_log
 from learn2add.figures.sheets import PALETTE, plot, styled
 
 DOTS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -18,6 +21,7 @@ def strength_curves(
     measures: Mapping[str, Mapping[str, ArrayLike]],
     *,
     xlabel: str,
+    log: str = "",
     title: str | None = None,
     caption: str | None = None,
 ) -> Figure:
@@ -28,21 +32,27 @@ def strength_curves(
         measures: Per measure (it names the y axis), at most 4, and in each per model, at most 8,
             the values ``[N]``. A model has the same colour and mark in every panel.
         xlabel: What the strength is, with its unit.
+        log: Logarithmic axes, "x", "y" or "xy"; a logarithmic x axis has its ticks at the
+            strengths.
         title: Above.
         caption: Below.
     """
     x = as_numbers("strengths", strengths)
     if x.ndim != 1 or len(x) < 2 or (x[1:] <= x[:-1]).any():
         raise ValueError(f"strengths must be two or more rising numbers, got {x.tolist()}")
+    check_choice("log", log, ("", "x", "y", "xy"))
+    if "x" in log and x[0] <= 0:
+        raise ValueError(f"strengths begin at {x[0]:g}; allowed on a logarithmic axis is above 0")
     names = list(dict.fromkeys(name for lines in measures.values() for name in lines))
     if not 1 <= len(measures) <= 4 or not 1 <= len(names) <= len(PALETTE):
         raise ValueError(
             f"measures must hold 1 to 4 measures of 1 to {len(PALETTE)} models, got "
             f"{len(measures)} of {len(names)}"
         )
+    lowest = 1e-12 if "y" in log else -np.inf
     values = {
         measure: {
-            name: as_numbers(f"measures[{measure!r}][{name!r}]", line, (len(x),))
+            name: as_numbers(f"measures[{measure!r}][{name!r}]", line, (len(x),), low=lowest)
             for name, line in lines.items()
         }
         for measure, lines in measures.items()
@@ -55,6 +65,12 @@ def strength_curves(
             colour, dot = looks[name]
             axes.plot(x, y, color=colour, marker=dot, markersize=4.5, label=name)
         axes.set(xlabel=xlabel, ylabel=measure)
+        if "x" in log:
+            axes.set_xscale("log")
+            axes.set_xticks(x, [f"{value:,g}" for value in x])
+            axes.xaxis.set_minor_locator(NullLocator())
+        if "y" in log:
+            plain_log(axes)
         axes.grid(axis="y", color="#e4e4e4", linewidth=0.7)
     known = [axes.get_legend_handles_labels() for axes in grid[0]]
     by_name = {label: handle for found in known for handle, label in zip(*found, strict=True)}
