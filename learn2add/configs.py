@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from learn2add.checks import check_choice, check_finite, check_int
-from learn2add.decoders import DECODERS, IMAGE_SIZES
+from learn2add.code_distributions import FAMILIES
+from learn2add.dcgan import ALL_DECODERS
+from learn2add.decoders import IMAGE_SIZES
 from learn2add.models import MODELS, Kind
 
-TASKS = ("autoencoder", "adder", "addition")
+TASKS = ("autoencoder", "adder", "addition", "auto_decoder")
 WEIGHTS = (
     "l2_orig",
     "l2_added",
@@ -34,7 +36,8 @@ class Stage:
     """
 
     task: str
-    """"autoencoder" (E and D), "adder" (P alone, on cached codes) or "addition" (E, P, D)."""
+    """"autoencoder" (E and D), "adder" (P alone, on cached codes), "addition" (E, P, D) or
+    "auto_decoder" (D and the table of codes)."""
     epochs: int
     """How often the figures are taken and a checkpoint is written."""
     steps: int | None = None
@@ -77,6 +80,12 @@ class Stage:
     """Standard deviation of normal noise on the addends of training pairs."""
     reconstruct_every: int = 4
     """With partners "batch", the reconstruction is taken from one picture in so many."""
+    code_rate: float = 1.0
+    """The auto-decoder's stage only: learning rate of the codes over that of the weights."""
+    fit_pictures: int = 100
+    """Likewise: validation pictures whose codes are found after each epoch."""
+    fit_steps: int = 20
+    """Likewise: Adam's steps of 0.05 for that."""
     patience: int | None = None
     """Stop after this many epochs without a better validation figure; None never stops early."""
 
@@ -92,6 +101,11 @@ class Stage:
             raise ValueError(f"learning_rate is {self.learning_rate}; allowed is above 0")
         check_int("shift", self.shift, 0, 8)
         check_int("occlude", self.occlude, 0, 28)
+        check_int("fit_pictures", self.fit_pictures, 1, 10_000)
+        check_int("fit_steps", self.fit_steps, 1, 10_000)
+        check_finite("code_rate", self.code_rate)
+        if not 0 < self.code_rate <= 1000:
+            raise ValueError(f"code_rate is {self.code_rate}; allowed is above 0, up to 1000")
         check_int("reconstruct_every", self.reconstruct_every, 1, 1000)
         for name in ("addend_noise", "deform", "noise"):
             check_finite(name, getattr(self, name))
@@ -146,10 +160,10 @@ class RunConfig:
     """The phases of the training, in order."""
     model: str = "autoencoder"
     """"autoencoder" (Part II) or "addition" (Part III); "variational_autoencoder",
-    "variational_addition" (a Gaussian code) or "generative_addition" (and a Gaussian sum: Part IV).
-    """
+    "variational_addition" (a Gaussian code) or "generative_addition" (and a Gaussian sum: Part
+    IV); "auto_decoder" (a table of codes instead of an encoder) and "auto_decoder_addition"."""
     decoder: str = "conv_transpose"
-    """"conv_transpose", "conv_upsample" or "interpolation"."""
+    """"conv_transpose", "conv_upsample", "interpolation", or "dcgan" (report 004's)."""
     code_size: int = 7
     """Length of the code."""
     image_size: int = 28
@@ -188,12 +202,18 @@ class RunConfig:
     """(digit, addend) cells that are never trained."""
     seed: int = 0
     """Decides initial weights and the order of the data."""
+    code_distribution: str = "point"
+    """What an auto-decoder's table holds: "point", "gaussian", "exponential" or "uniform"; see
+    :mod:`learn2add.code_distributions`."""
+    kld_code: float = 0.0
+    """Weight of the divergence of such a table's distributions from their prior."""
     precision: str = "float32"
     """"float32", or "bfloat16" for forward and backward passes (weights stay float32)."""
 
     def __post_init__(self) -> None:
         check_choice("model", self.model, tuple(MODELS))
-        check_choice("decoder", self.decoder, tuple(DECODERS))
+        check_choice("decoder", self.decoder, ALL_DECODERS)
+        check_choice("code_distribution", self.code_distribution, tuple(FAMILIES))
         check_int("code_size", self.code_size, 1, 128)
         check_choice("image_size", self.image_size, IMAGE_SIZES)
         check_choice("dataset", self.dataset, ("MNIST", "FashionMNIST"))
@@ -202,14 +222,18 @@ class RunConfig:
         check_int("seed", self.seed, 0, 2**32 - 1)
         if self.train_size is not None:
             check_int("train_size", self.train_size, 10, 60_000)
-        for name in WEIGHTS:
+        for name in (*WEIGHTS, "kld_code"):
             check_finite(name, getattr(self, name))
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed is 0 or more")
         if not self.stages:
             raise ValueError("stages is empty; allowed is one stage or more")
         tasks = {stage.task for stage in self.stages}
-        if not self.kind.adder and tasks != {"autoencoder"}:
+        if self.kind.table:
+            self._check_table(tasks)
+        elif "auto_decoder" in tasks:
+            raise ValueError(f"stages hold {sorted(tasks)}; model {self.model!r} has no codes")
+        elif not self.kind.adder and tasks != {"autoencoder"}:
             raise ValueError(f"stages hold {sorted(tasks)}; an autoencoder has no adder to train")
         cells = tuple((int(digit), int(addend)) for digit, addend in self.held_out)
         object.__setattr__(self, "held_out", cells)  # JSON makes lists of tuples
@@ -225,11 +249,23 @@ class RunConfig:
             ("kld_encoder", "variational"),
             ("kld_adder", "generative"),
             ("match", "generative"),
+            ("kld_code", "table"),
         ):
             if getattr(self, name) and not getattr(self.kind, part):
                 raise ValueError(
                     f"{name} is {getattr(self, name)}; model {self.model!r} has no such term"
                 )
+
+    def _check_table(self, tasks: set[str]) -> None:
+        """Raise ValueError unless the stages are those of a model with a table of codes."""
+        allowed = {"auto_decoder", "adder"} if self.kind.adder else {"auto_decoder"}
+        if not tasks <= allowed or self.stages[0].task != "auto_decoder":
+            raise ValueError(
+                f"stages hold {[stage.task for stage in self.stages]}; allowed for model "
+                f"{self.model!r} are {sorted(allowed)}, auto_decoder first"
+            )
+        if self.kld_code and self.code_distribution == "point":
+            raise ValueError(f"kld_code is {self.kld_code}; a point code has no such term")
 
     @property
     def kind(self) -> Kind:

@@ -104,18 +104,14 @@ class AutoencoderTask(StageTask):
 
     def batches(self, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
         """Shuffled passes over the training pictures: clean and as shown; noise where needed."""
-        size, count = self.stage.batch_size, len(self.train)
-        wanted = count if self.stage.steps is None else self.steps * size
-        passes = [
-            torch.randperm(count, generator=generator, device=self.device)
-            for _ in range(-(-wanted // count))
-        ]
-        for indices in torch.cat(passes)[:wanted].split(size):
+        self.model.train()  # for the batch normalisation of some decoders
+        for indices in shuffled(len(self.train), self.stage, generator):
             x = as_float(self.varied(indices, generator))
             yield x, self._seen(x, generator), *noise_for(self.encoder, len(x), 1, generator)
 
     def validation_batches(self) -> Iterator[tuple[Tensor, ...]]:
         """The validation pictures in order, corrupted the same way each time."""
+        self.model.eval()
         generator = torch.Generator(self.device).manual_seed(0)
         for part in self.validation.images.split(EVALUATION_BATCH):
             x = as_float(part)
@@ -180,6 +176,17 @@ class AdderTask(PairsTask):
     def pictures(self) -> dict[str, Tensor]:
         """None: this stage draws nothing."""
         return {}
+
+
+def shuffled(count: int, stage: Stage, generator: torch.Generator) -> Iterator[Tensor]:
+    """One epoch of shuffled places below ``count``, in batches: a pass, or so many steps."""
+    size = stage.batch_size
+    wanted = count if stage.steps is None else stage.steps * size
+    passes = [
+        torch.randperm(count, generator=generator, device=generator.device)
+        for _ in range(-(-wanted // count))
+    ]
+    yield from torch.cat(passes)[:wanted].split(size)
 
 
 def squares(logits: Tensor, x: Tensor) -> Tensor:
