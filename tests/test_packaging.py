@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Where a package's module has another name.
-MODULES = {"opencv-python-headless": "cv2", "pillow": "PIL"}
+MODULES = {"opencv-python-headless": "cv2", "pillow": "PIL", "scikit-learn": "sklearn"}
 
 
 def imported(folder: Path, *, at_start: bool = False) -> set[str]:
