@@ -36,8 +36,8 @@ def auto_decoder(distribution: str = "point", *, budget: str = "quick", seed: in
     steps = PASSES[distribution] * QUICK_PICTURES // (3 * 25)
     stage = {
         "reference": Stage("auto_decoder", 100, None, 64, rate, loss="bce"),
-        "quick": Stage("auto_decoder", 3, steps, 25, fit_pictures=20, fit_steps=10, **_QUICK),
-        "smoke": Stage("auto_decoder", 2, 2, 10, fit_pictures=10, fit_steps=1, **_QUICK),
+        "quick": Stage("auto_decoder", 3, steps, 25, fit_steps=10, **_QUICK),
+        "smoke": Stage("auto_decoder", 2, 2, 10, fit_steps=1, **_QUICK),
     }[check_choice("budget", budget, BUDGETS)]
     return RunConfig(
         (stage,),
@@ -59,7 +59,7 @@ def variational_autoencoder(*, budget: str = "quick", seed: int = 0) -> RunConfi
     base = auto_decoder("gaussian", budget=budget, seed=seed)
     (stage,) = base.stages
     usual = Stage("autoencoder", 1)  # it has no codes to learn or to search for
-    only_codes = {name: getattr(usual, name) for name in ("code_rate", "fit_pictures", "fit_steps")}
+    only_codes = {name: getattr(usual, name) for name in ("code_rate", "fit_steps")}
     stage = replace(stage, task="autoencoder", **only_codes)
     if budget == "reference":
         stage = replace(stage, learning_rate=1e-3)
@@ -88,21 +88,22 @@ def table_addition(*, budget: str = "quick", seed: int = 0) -> RunConfig:
             Stage("adder", 10, 1000, 1024, 1e-2, "one_cycle", balance="cells"),
         ),
         "quick": (
-            Stage("auto_decoder", 3, 80, 100, fit_pictures=100, fit_steps=10, **_QUICK),
-            Stage("adder", 1, 600, 512, 1e-2, "one_cycle", balance="cells", fit_pictures=100),
+            Stage("auto_decoder", 3, 80, 100, fit_steps=10, **_QUICK),
+            Stage("adder", 1, 600, 512, 1e-2, "one_cycle", balance="cells"),
         ),
         "smoke": (
-            Stage("auto_decoder", 2, 3, 20, fit_pictures=20, fit_steps=1, **_QUICK),
-            Stage("adder", 1, 10, 64, 1e-2, "one_cycle", balance="cells", fit_pictures=30),
+            Stage("auto_decoder", 2, 3, 20, fit_steps=1, **_QUICK),
+            Stage("adder", 1, 10, 64, 1e-2, "one_cycle", balance="cells"),
         ),
     }[check_choice("budget", budget, BUDGETS)]
-    sizes = {"reference": None, "quick": 3000, "smoke": 100}
+    sizes = {"reference": (None, 1000), "quick": (3000, 100), "smoke": (100, 30)}[budget]
     return RunConfig(
         (table, adder),
         "auto_decoder_addition",
         "conv_transpose",
         16,
-        train_size=sizes[budget],
+        train_size=sizes[0],
+        validation_size=sizes[1],
         code_distribution="gaussian",
         kld_code=1.0,
         seed=seed,
@@ -123,12 +124,13 @@ rate has to be the higher one."""
 
 
 def _fashion(budget: str) -> dict[str, Any]:
-    sizes = {"reference": None, "quick": QUICK_PICTURES, "smoke": 60}
+    sizes = {"reference": (None, 1000), "quick": (QUICK_PICTURES, 30), "smoke": (60, 10)}[budget]
     return {
         "decoder": "dcgan",
         "code_size": CODE_SIZE,
         "dataset": "FashionMNIST",
-        "train_size": sizes[budget],
+        "train_size": sizes[0],
+        "validation_size": sizes[1],
         "precision": _precision(budget),
     }
 

@@ -32,16 +32,14 @@ class AutoDecoderTask(StageTask):
     """Report 004: D and the codes of the training pictures, learned together.
 
     The loss is the reconstruction's and ``kld_code`` x KL(the code's distribution || its prior).
-    Training decodes samples, validation means; as there is no encoder, the codes of the first
-    ``fit_pictures`` validation pictures are searched for after every epoch.
+    Training decodes samples, validation means; as there is no encoder, the codes of the validation
+    pictures are searched for after every epoch.
     """
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.family = self.model.family
         self.steps = self.stage.steps or -(-len(self.train) // self.stage.batch_size)
-        seen = self.validation.subset(min(self.stage.fit_pictures, len(self.validation)))
-        self.images = seen.images
         self.found: Found | None = None
 
     def weights(self) -> Iterator[nn.Parameter]:
@@ -69,13 +67,13 @@ class AutoDecoderTask(StageTask):
             yield Shown(x, at, noise)
 
     def validation_batches(self) -> Iterator[Shown]:
-        """The first validation pictures, with codes found anew from the mean code."""
+        """The validation pictures, with codes found anew from the mean code."""
         self.model.eval()
         options = {"steps": self.stage.fit_steps, "learning_rate": FIT_RATE}
-        kl = self.config.kld_code
-        self.found = self.model.find(self.images, loss=self.stage.loss, kl=kl, **options)
-        for images, found in zip(self.images.split(500), self.found.rows.split(500), strict=True):
-            yield Shown(as_float(images), rows=found)
+        images, kl = self.validation.images, self.config.kld_code
+        self.found = self.model.find(images, loss=self.stage.loss, kl=kl, **options)
+        for part, found in zip(images.split(500), self.found.rows.split(500), strict=True):
+            yield Shown(as_float(part), rows=found)
 
     def step(self, batch: Shown) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and ``rmse``'s squares."""
@@ -93,7 +91,7 @@ class AutoDecoderTask(StageTask):
     def pictures(self) -> dict[str, Tensor]:
         """Ten validation pictures above what was found for them."""
         z = self.found.z[:10]
-        seen = as_float(self.images[:10])
+        seen = as_float(self.validation.images[:10])
         return {"input_reconstruction": rows(seen, self.model.decoder(z))}
 
 
@@ -101,7 +99,6 @@ class TableAdderTask(AdderTask):
     """P alone, on an auto-decoder's codes: the table's, and for validation codes that are found."""
 
     def __post_init__(self) -> None:
-        self.validation = self.validation.subset(min(self.stage.fit_pictures, len(self.validation)))
         PairsTask.__post_init__(self)
         self.codes = self.model.codes.means()
         self.validation_codes = self.model.encoder(as_float(self.validation.images))

@@ -82,10 +82,8 @@ class Stage:
     """With partners "batch", the reconstruction is taken from one picture in so many."""
     code_rate: float = 1.0
     """The auto-decoder's stage only: learning rate of the codes over that of the weights."""
-    fit_pictures: int = 100
-    """Likewise: validation pictures whose codes are found after each epoch."""
     fit_steps: int = 20
-    """Likewise: Adam's steps of 0.05 for that."""
+    """Likewise: Adam's steps, of 0.05, that find the codes of the validation pictures."""
     patience: int | None = None
     """Stop after this many epochs without a better validation figure; None never stops early."""
 
@@ -101,7 +99,6 @@ class Stage:
             raise ValueError(f"learning_rate is {self.learning_rate}; allowed is above 0")
         check_int("shift", self.shift, 0, 8)
         check_int("occlude", self.occlude, 0, 28)
-        check_int("fit_pictures", self.fit_pictures, 1, 10_000)
         check_int("fit_steps", self.fit_steps, 1, 10_000)
         check_finite("code_rate", self.code_rate)
         if not 0 < self.code_rate <= 1000:
@@ -172,6 +169,8 @@ class RunConfig:
     """"MNIST" or "FashionMNIST"."""
     train_size: int | None = None
     """Train on this many pictures, balanced over classes; None is all 50,000."""
+    validation_size: int | None = None
+    """Validate on this many pictures, balanced over classes; None is all 10,000."""
     l2_orig: float = 0.1
     """Weight of the reconstruction of the input, in the addition loss (the report's name)."""
     l2_added: float = 1.0
@@ -222,6 +221,8 @@ class RunConfig:
         check_int("seed", self.seed, 0, 2**32 - 1)
         if self.train_size is not None:
             check_int("train_size", self.train_size, 10, 60_000)
+        if self.validation_size is not None:
+            check_int("validation_size", self.validation_size, 10, 10_000)
         for name in (*WEIGHTS, "kld_code"):
             check_finite(name, getattr(self, name))
             if getattr(self, name) < 0:

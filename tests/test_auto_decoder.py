@@ -217,9 +217,7 @@ def test_rows_that_are_always_seen_have_adams_updates_and_others_rest() -> None:
 
 
 def tiny(name: str = "gaussian", decoder: str = "dcgan", **options: object) -> RunConfig:
-    stage = Stage(
-        "auto_decoder", 2, 2, 8, 1e-3, loss="bce", code_rate=10.0, fit_pictures=10, fit_steps=1
-    )
+    stage = Stage("auto_decoder", 2, 2, 8, 1e-3, loss="bce", code_rate=10.0, fit_steps=1)
     kl = float(FAMILIES[name].sampled)
     return RunConfig(
         (stage,),
@@ -228,6 +226,7 @@ def tiny(name: str = "gaussian", decoder: str = "dcgan", **options: object) -> R
         4,
         dataset="FashionMNIST",
         train_size=20,
+        validation_size=10,
         code_distribution=name,
         kld_code=kl,
         **options,
@@ -250,16 +249,18 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(
 ) -> None:
     config = tiny()
     part = clothes[0].subset(20)
-    train(config, part, clothes[1], tmp_path / "whole", progress=False)
+    train(config, part, clothes[1].subset(10), tmp_path / "whole", progress=False)
 
     def cut(row: dict) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(config, part, clothes[1], tmp_path / "cut", progress=False, after_epoch=cut)
+        train(
+            config, part, clothes[1].subset(10), tmp_path / "cut", progress=False, after_epoch=cut
+        )
     _, facts = load_tensors(tmp_path / "cut" / "last.safetensors")
     assert facts["epoch"] == 1 and not facts["finished"]
-    train(config, part, clothes[1], tmp_path / "cut", progress=False)
+    train(config, part, clothes[1].subset(10), tmp_path / "cut", progress=False)
     for file in ("weights.safetensors",):
         assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
@@ -292,7 +293,7 @@ def test_configurations_that_make_no_sense_are_refused(changes: dict, word: str)
         RunConfig(**(tiny().__dict__ | changes))
 
 
-@pytest.mark.parametrize("option", [{"code_rate": 0.0}, {"fit_steps": 0}, {"fit_pictures": 0}])
+@pytest.mark.parametrize("option", [{"code_rate": 0.0}, {"fit_steps": 0}])
 def test_stages_that_make_no_sense_are_refused(option: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(option))):
         Stage("auto_decoder", 1, **option)
