@@ -248,13 +248,14 @@ def png(pictures: list["Tensor"]) -> bytes:
 def run_judge(arguments: argparse.Namespace) -> None:
     """``learn2add judge``."""
     from learn2add.hardware import default_device
-    from learn2add.judge import WEIGHTS
+    from learn2add.judge import place_of
     from learn2add.judge_training import rebuild_judge
 
-    path = arguments.output or WEIGHTS[arguments.architecture]
+    path = arguments.output or place_of(arguments.architecture, arguments.dataset)
     card = rebuild_judge(
         path,
         architecture=arguments.architecture,
+        dataset=arguments.dataset,
         seed=arguments.seed,
         epochs=arguments.epochs,
         device=default_device(),

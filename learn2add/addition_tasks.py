@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from learn2add.auto_decoder_tasks import AutoDecoderTask, TableAdderTask
 from learn2add.collapse import Health, examine
 from learn2add.configs import RunConfig, Stage
 from learn2add.data import Digits, as_float
@@ -233,5 +234,7 @@ def make_task(
 ) -> Task:
     """The task of one stage, over digits already on the training device."""
     kinds = {"autoencoder": AutoencoderTask, "adder": AdderTask, "addition": AdditionTask}
+    if config.kind.table:
+        kinds = {"auto_decoder": AutoDecoderTask, "adder": TableAdderTask}
     kind = BatchAdditionTask if stage.partners == "batch" else kinds[stage.task]
     return kind(model, config, stage, train, validation)

@@ -7,7 +7,9 @@ from typing import Any
 
 from learn2add.capacity import CHANNELS, UNITS, Capacity
 from learn2add.checks import check_choice, check_finite, check_int
-from learn2add.decoders import DECODERS, DENSE, IMAGE_SIZES
+from learn2add.code_distributions import FAMILIES
+from learn2add.dcgan import ALL_DECODERS
+from learn2add.decoders import DENSE, IMAGE_SIZES
 from learn2add.models import MODELS, Kind
 from learn2add.stages import BALANCES, TASKS, Stage
 
@@ -34,11 +36,11 @@ class RunConfig:
     """The phases of the training, in order."""
     model: str = "autoencoder"
     """"autoencoder" (Part II) or "addition" (Part III); "variational_autoencoder",
-    "variational_addition" (a Gaussian code) or "generative_addition" (and a Gaussian sum: Part IV).
-    """
+    "variational_addition" (a Gaussian code) or "generative_addition" (and a Gaussian sum: Part
+    IV); "auto_decoder" (a table of codes instead of an encoder) and "auto_decoder_addition"."""
     decoder: str = "conv_transpose"
     """"conv_transpose", "conv_upsample" or "interpolation"; "dense" for a model without
-    convolutions, whose ``channels`` are ()."""
+    convolutions, whose ``channels`` are (); "dcgan" (report 004's)."""
     code_size: int = 7
     """Length of the code."""
     image_size: int = 28
@@ -47,6 +49,8 @@ class RunConfig:
     """"MNIST" or "FashionMNIST"."""
     train_size: int | None = None
     """Train on this many pictures, balanced over classes; None is all 50,000."""
+    validation_size: int | None = None
+    """Validate on this many pictures, balanced over classes; None is all 10,000."""
     l2_orig: float = 0.1
     """Weight of the reconstruction of the input, in the addition loss (the report's name)."""
     l2_added: float = 1.0
@@ -84,18 +88,24 @@ class RunConfig:
     """(digit, addend) cells that are never trained."""
     seed: int = 0
     """Decides initial weights and the order of the data."""
+    code_distribution: str = "point"
+    """What an auto-decoder's table holds: "point", "gaussian", "exponential" or "uniform"; see
+    :mod:`learn2add.code_distributions`."""
+    kld_code: float = 0.0
+    """Weight of the divergence of such a table's distributions from their prior."""
     precision: str = "float32"
     """"float32", or "bfloat16" for forward and backward passes (weights stay float32)."""
 
     def __post_init__(self) -> None:
         check_choice("model", self.model, tuple(MODELS))
-        check_choice("decoder", self.decoder, (*DECODERS, DENSE))
+        check_choice("decoder", self.decoder, ALL_DECODERS)
         object.__setattr__(self, "channels", self.capacity.channels)  # JSON makes lists of tuples
         if (self.decoder == DENSE) != (not self.channels):
             raise ValueError(
                 f"channels is {self.channels} and decoder {self.decoder!r}; allowed is () with "
                 f"{DENSE!r}, three numbers with the others"
             )
+        check_choice("code_distribution", self.code_distribution, tuple(FAMILIES))
         check_int("code_size", self.code_size, 1, 128)
         check_choice("image_size", self.image_size, IMAGE_SIZES)
         check_choice("dataset", self.dataset, ("MNIST", "FashionMNIST"))
@@ -104,14 +114,20 @@ class RunConfig:
         check_int("seed", self.seed, 0, 2**32 - 1)
         if self.train_size is not None:
             check_int("train_size", self.train_size, 10, 60_000)
-        for name in WEIGHTS:
+        if self.validation_size is not None:
+            check_int("validation_size", self.validation_size, 10, 10_000)
+        for name in (*WEIGHTS, "kld_code"):
             check_finite(name, getattr(self, name))
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed is 0 or more")
         if not self.stages:
             raise ValueError("stages is empty; allowed is one stage or more")
         tasks = {stage.task for stage in self.stages}
-        if not self.kind.adder and tasks != {"autoencoder"}:
+        if self.kind.table:
+            self._check_table(tasks)
+        elif "auto_decoder" in tasks:
+            raise ValueError(f"stages hold {sorted(tasks)}; model {self.model!r} has no codes")
+        elif not self.kind.adder and tasks != {"autoencoder"}:
             raise ValueError(f"stages hold {sorted(tasks)}; an autoencoder has no adder to train")
         cells = tuple((int(digit), int(addend)) for digit, addend in self.held_out)
         object.__setattr__(self, "held_out", cells)  # JSON makes lists of tuples
@@ -127,11 +143,23 @@ class RunConfig:
             ("kld_encoder", "variational"),
             ("kld_adder", "generative"),
             ("match", "generative"),
+            ("kld_code", "table"),
         ):
             if getattr(self, name) and not getattr(self.kind, part):
                 raise ValueError(
                     f"{name} is {getattr(self, name)}; model {self.model!r} has no such term"
                 )
+
+    def _check_table(self, tasks: set[str]) -> None:
+        """Raise ValueError unless the stages are those of a model with a table of codes."""
+        allowed = {"auto_decoder", "adder"} if self.kind.adder else {"auto_decoder"}
+        if not tasks <= allowed or self.stages[0].task != "auto_decoder":
+            raise ValueError(
+                f"stages hold {[stage.task for stage in self.stages]}; allowed for model "
+                f"{self.model!r} are {sorted(allowed)}, auto_decoder first"
+            )
+        if self.kld_code and self.code_distribution == "point":
+            raise ValueError(f"kld_code is {self.kld_code}; a point code has no such term")
 
     @property
     def kind(self) -> Kind:

@@ -17,7 +17,7 @@ from learn2add.checks import check_finite
 from learn2add.data import Digits, as_float, load_digits
 from learn2add.evidence import added, gather
 from learn2add.judge import Judge, load_judge
-from learn2add.models import BATCH, AdditionInference, encode
+from learn2add.models import BATCH, AdditionInference, encode, inference_of
 from learn2add.objectives import rmse
 from learn2add.pairs import CELLS, cell_counts
 from learn2add.runs import Run
@@ -273,12 +273,13 @@ def evaluate(run: Run, split: str = "test", device: torch.device | str = "cpu") 
         judge = load_judge(device=device)
         found["judge_accuracy"] = judge_accuracy(judge, digits)
         if config.kind.adder:
-            inference = model.inference()
+            inference = inference_of(model)
             scores = judge_sums(inference, judge, digits)
             found |= summarise(scores, digits) | floors(digits)
             found["held_out_cells_mean"] = held_out_mean(scores, config.held_out)
             found |= dict(zip(Blame._fields[:3], scores.blame, strict=False))
-            found |= gather(inference, judge, digits)
+            if not config.kind.table:  # it would search for every code again and again
+                found |= gather(inference, judge, digits)
     # JSON knows no NaN: a model that never turns from 8 to 9 has no turning point.
     return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in found.items()}
 

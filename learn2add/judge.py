@@ -28,9 +28,12 @@ from torch import Tensor, nn
 from learn2add.checkpoints import write_atomically
 from learn2add.checks import check_choice, check_images, check_int
 from learn2add.data import Digits, as_float
+from learn2add.fetching import DATASETS
 
 FOLDER = Path(__file__).parent / "weights"
 WEIGHTS = {"cnn": FOLDER / "judge.safetensors", "mlp": FOLDER / "judge_mlp.safetensors"}
+FASHION = FOLDER / "judge_fashion.safetensors"
+"""The ``"cnn"`` that reads Fashion-MNIST."""
 KIND = "learn2add judge"
 SIZE = 28
 CHANNELS = (32, 48, 48, 96, 96)
@@ -219,10 +222,24 @@ def judges_agree(a: Judge, b: Judge, pictures: Tensor) -> float:
     return float((a.read(pictures).argmax(1) == b.read(pictures).argmax(1)).double().mean())
 
 
+def place_of(architecture: str, dataset: str) -> Path:
+    """Where the weights of a kept judge lie.
+
+    Raises:
+        ValueError: No such judge is kept.
+    """
+    check_choice("dataset", dataset, DATASETS)
+    if dataset == "MNIST":
+        return WEIGHTS[check_choice("architecture", architecture, tuple(WEIGHTS))]
+    check_choice(f"architecture (for {dataset})", architecture, ("cnn",))
+    return FASHION
+
+
 def load_judge(
     path: str | Path | None = None,
     device: str | torch.device = "cpu",
     architecture: str = "cnn",
+    dataset: str = "MNIST",
 ) -> Judge:
     """Load a judge kept in the package, or one written by ``save_judge``. Nothing is unpickled.
 
@@ -230,6 +247,7 @@ def load_judge(
         path: The weights; default: those kept for ``architecture``.
         device: Where it is to read.
         architecture: ``"cnn"`` or, for a second opinion, ``"mlp"``.
+        dataset: What it reads, ``"MNIST"`` or ``"FashionMNIST"`` (only a ``"cnn"`` is kept).
 
     Returns:
         A ``Judge`` in evaluation mode whose weights take no gradient (pictures still can).
@@ -240,8 +258,9 @@ def load_judge(
             is no such architecture.
     """
     judge = Judge(architecture)
-    path = WEIGHTS[architecture] if path is None else Path(path)
+    path = place_of(architecture, dataset) if path is None else Path(path)
     option = "" if architecture == "cnn" else f" --architecture {architecture}"
+    option += "" if dataset == "MNIST" else f" --dataset {dataset}"
     remedy = f"`learn2add judge{option}` rebuilds the judge"
     if not path.is_file():
         raise FileNotFoundError(f"no judge weights at {path}; {remedy}")

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from learn2add.adders import Adder, GaussianAdder
+from learn2add.auto_decoder import AutoDecoder
 from learn2add.capacity import Capacity
 from learn2add.checks import check_choice, check_finite, check_images
 from learn2add.data import as_float
-from learn2add.decoders import ASSIGNED, Decoder, make_decoder
+from learn2add.dcgan import make_decoder
+from learn2add.decoders import ASSIGNED, Decoder
 from learn2add.encoders import Encoder, Gaussian, GaussianEncoder
 
 BATCH = 1000
@@ -172,6 +174,11 @@ class AdditionModel(nn.Module):
         return AdditionInference(self.encoder, self.adder, self.decoder)
 
 
+def inference_of(model: AdditionModel | AutoDecoder) -> "AdditionInference":
+    """The inference model of a model that adds, sharing its weights."""
+    return AdditionInference(model.encoder, model.adder, model.decoder)
+
+
 class AdditionInference(nn.Module):
     """The solid lines of the assignment's overview: E, then P, then D; the sum picture alone.
 
@@ -238,6 +245,8 @@ class Kind(NamedTuple):
     """Whether its encoder makes distributions."""
     generative: bool
     """Whether its adder does."""
+    table: bool = False
+    """Whether a table of codes stands in its encoder's place."""
 
 
 MODELS = {
@@ -246,6 +255,8 @@ MODELS = {
     "addition": Kind(adder=True, variational=False, generative=False),
     "variational_addition": Kind(adder=True, variational=True, generative=False),
     "generative_addition": Kind(adder=True, variational=True, generative=True),
+    "auto_decoder": Kind(adder=False, variational=False, generative=False, table=True),
+    "auto_decoder_addition": Kind(adder=True, variational=False, generative=False, table=True),
 }
 """The whole models by name."""
 
@@ -259,13 +270,21 @@ def make_model(
     hidden: str = "linear",
     embed_addend: bool = False,
     capacity: Capacity = ASSIGNED,
-) -> Autoencoder | AdditionModel:
+    distribution: str = "point",
+    count: int = 1,
+) -> Autoencoder | AdditionModel | AutoDecoder:
     """Build the model called ``name``, one of ``MODELS``.
+
+    ``distribution`` and ``count`` are those of :class:`learn2add.auto_decoder.AutoDecoder`.
 
     Raises:
         ValueError: An argument is not allowed.
     """
     kind = MODELS[check_choice("model", name, tuple(MODELS))]
+    if kind.table:
+        table = {"count": count, "distribution": distribution}
+        adder = {"adder": kind.adder, "embed_addend": embed_addend}
+        return AutoDecoder(decoder, code_size, image_size, **table, **adder)
     ends = {"variational": kind.variational, "hidden": hidden, "capacity": capacity}
     if not kind.adder:
         return Autoencoder(decoder, code_size, image_size, **ends)

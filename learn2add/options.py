@@ -206,6 +206,12 @@ def _judge(commands: Any) -> None:
         default="cnn",
         help="cnn: the judge of all figures (default); mlp: the second opinion",
     )
+    judge.add_argument(
+        "--dataset",
+        choices=("MNIST", "FashionMNIST"),
+        default="MNIST",
+        help="what it is to read; default: MNIST",
+    )
     judge.add_argument("--seed", type=int, default=0, help="default: 0, as for the kept weights")
     judge.add_argument("--epochs", type=int, help="default: as for the kept weights")
     judge.add_argument("-o", "--output", type=Path, metavar="FILE.safetensors", help="write here")

@@ -132,7 +132,7 @@ def codes(
 
 
 def dense_variational(code_size: int = 2, *, budget: str = "quick", seed: int = 0) -> RunConfig:
-    """The same of fully connected layers alone: 784 - 512 - 256 - code, the decoder mirrored.
+    """A variational autoencoder of fully connected layers: 784 - 512 - 256 - code, and mirrored.
 
     Args:
         code_size: 1 to 128; report 002 has 2.
@@ -141,8 +141,8 @@ def dense_variational(code_size: int = 2, *, budget: str = "quick", seed: int = 
 
     Source: report 002, section 6.
     """
-    base = variational(code_size, budget=budget, seed=seed)
-    return replace(base, decoder=DENSE, channels=(), hidden="relu")
+    base = codes(code_size, variational=True, budget=budget, seed=seed)
+    return replace(base, decoder=DENSE, channels=())
 
 
 def denoising(

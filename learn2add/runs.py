@@ -222,6 +222,8 @@ def _train(config: RunConfig, folder: Path, device: torch.device, progress: bool
     if config.train_size is not None:
         digits = digits.subset(config.train_size)
     validation = load_digits(config.dataset, "validation").resized(config.image_size)
+    if config.validation_size is not None:
+        validation = validation.subset(config.validation_size)
     state = train(config, digits, validation, folder, device=device, progress=progress)
     result = {"best_epoch": state.best_epoch}
     result |= {"seconds": round(sum(row["seconds"] for row in state.history), 1)} | describe()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from learn2add.checks import check_choice, check_finite, check_int
 
-TASKS = ("autoencoder", "adder", "addition")
+TASKS = ("autoencoder", "adder", "addition", "auto_decoder")
 BALANCES = ("natural", "sums", "cells", "digits", "mixed")
 
 
@@ -18,7 +18,8 @@ class Stage:
     """
 
     task: str
-    """"autoencoder" (E and D), "adder" (P alone, on cached codes) or "addition" (E, P, D)."""
+    """"autoencoder" (E and D), "adder" (P alone, on cached codes), "addition" (E, P, D) or
+    "auto_decoder" (D and the table of codes)."""
     epochs: int
     """How often the figures are taken and a checkpoint is written."""
     steps: int | None = None
@@ -68,6 +69,10 @@ class Stage:
     """Standard deviation of normal noise on the addends of training pairs."""
     reconstruct_every: int = 4
     """With partners "batch", the reconstruction is taken from one picture in so many."""
+    code_rate: float = 1.0
+    """The auto-decoder's stage only: learning rate of the codes over that of the weights."""
+    fit_steps: int = 20
+    """Likewise: Adam's steps, of 0.05, that find the codes of the validation pictures."""
     patience: int | None = None
     """Stop after this many epochs without a better validation figure; None never stops early."""
 
@@ -83,6 +88,10 @@ class Stage:
             raise ValueError(f"learning_rate is {self.learning_rate}; allowed is above 0")
         check_int("shift", self.shift, 0, 8)
         check_int("occlude", self.occlude, 0, 28)
+        check_int("fit_steps", self.fit_steps, 1, 10_000)
+        check_finite("code_rate", self.code_rate)
+        if not 0 < self.code_rate <= 1000:
+            raise ValueError(f"code_rate is {self.code_rate}; allowed is above 0, up to 1000")
         check_int("reconstruct_every", self.reconstruct_every, 1, 1000)
         for name in ("addend_noise", "deform", "distort", "noise"):
             check_finite(name, getattr(self, name))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from learn2add.addition_tasks import make_task
+from learn2add.auto_decoder_tasks import AutoDecoderTask
 from learn2add.checkpoints import (
     CheckpointError,
     load_tensors,
@@ -28,6 +29,7 @@ from learn2add.checkpoints import (
     unpack_model,
     unpack_optimiser,
 )
+from learn2add.code_optimiser import CodeAdam
 from learn2add.configs import RunConfig, Stage
 from learn2add.data import Digits
 from learn2add.models import make_model
@@ -68,6 +70,8 @@ def build_model(config: RunConfig) -> nn.Module:
             hidden=config.hidden,
             embed_addend=config.embed_addend,
             capacity=config.capacity,
+            distribution=config.code_distribution,
+            count=config.train_size or 50_000,
         )
 
 
@@ -200,6 +204,8 @@ def make_optimiser(task: Task, stage: Stage) -> torch.optim.Optimizer:
     betas = (0.9, stage.beta2)
     if stage.optimiser == "muon":
         return Muon(task.parameters(), stage.learning_rate, betas, stage.momentum)
+    if isinstance(task, AutoDecoderTask):
+        return CodeAdam(task.weights(), task.tables(), stage.learning_rate, betas, stage.code_rate)
     decay = stage.weight_decay
     return torch.optim.Adam(
         task.parameters(), stage.learning_rate, betas, weight_decay=decay, fused=True
