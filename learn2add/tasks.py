@@ -105,9 +105,7 @@ class AutoencoderTask(StageTask):
 
     def batches(self, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
         """Shuffled passes over the training pictures: clean and as shown; noise where needed."""
-        size, count = self.stage.batch_size, len(self.train)
-        wanted = count if self.stage.steps is None else self.steps * size
-        for indices in shuffled_passes(count, wanted, generator).split(size):
+        for indices in shuffled(len(self.train), self.stage, generator):
             images = self.varied(indices, generator)
             seen, x = self._seen(images, generator), as_float(images)
             yield x, seen, *noise_for(self.encoder, len(x), 1, generator)
@@ -181,6 +179,12 @@ class AdderTask(PairsTask):
     def pictures(self) -> dict[str, Tensor]:
         """None: this stage draws nothing."""
         return {}
+
+
+def shuffled(count: int, stage: Stage, generator: torch.Generator) -> Iterator[Tensor]:
+    """One epoch of shuffled places below ``count``, in batches: a pass, or so many steps."""
+    wanted = count if stage.steps is None else stage.steps * stage.batch_size
+    yield from shuffled_passes(count, wanted, generator).split(stage.batch_size)
 
 
 def shuffled_passes(count: int, wanted: int, generator: torch.Generator) -> Tensor:
