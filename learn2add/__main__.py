@@ -54,7 +54,19 @@ def run_data(arguments: argparse.Namespace) -> None:
 
 
 def run_train(arguments: argparse.Namespace) -> None:
-    """``learn2add train``."""
+    """``learn2add train``, by one process or by those that ``torchrun`` started."""
+    import contextlib
+
+    from learn2add import parallel
+
+    with parallel.joined() as processes:
+        quiet = contextlib.nullcontext() if processes.first else contextlib.redirect_stdout(None)
+        with quiet:
+            train(arguments)
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train, and print what came of it."""
     from learn2add import recipes, runs
 
     config, name, budget = recipe(arguments)

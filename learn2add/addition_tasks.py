@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from learn2add import parallel
 from learn2add.auto_decoder_tasks import AutoDecoderTask, TableAdderTask
 from learn2add.collapse import Health, examine
 from learn2add.configs import RunConfig, Stage
@@ -171,27 +172,40 @@ class BatchAdditionTask(AdditionTask):
             noise = self.noise(len(x), generator)
             yield InBatch(x, addend, self.blurred(addend, generator), addends, *noise)
 
+    def mine(self, batch: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], float]:
+        """As in the parent class; a batch of this class stays whole, as its codes are compared."""
+        return (batch, 1.0) if isinstance(batch, InBatch) else super().mine(batch)
+
     def step(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
         """As in the parent class; of validation triples, or of a batch of this class."""
         if not isinstance(batch, InBatch):
             return super().step(batch)
         x, addend, config, partners = as_float(batch.x), batch.addend, self.config, self.partners
-        noise = (None, None) if batch.noise is None else batch.noise.chunk(2, 1)
-        z, q = code_of(self.model.encoder, x, noise=noise[0])
-        some = slice(None, None, self.stage.reconstruct_every)  # pictures of a digit are shuffled
+        processes = parallel.world()
+        rows = processes.rows(len(x))  # encoded and drawn here; the codes of all are compared
+        noise = (None, None) if batch.noise is None else batch.noise[rows].chunk(2, 1)
+        z, q = code_of(self.model.encoder, x[rows], noise=noise[0])
+        at = torch.arange(len(x), device=x.device)
+        some = at[rows] % self.stage.reconstruct_every == 0  # pictures of a digit are shuffled
         codes, found = [z[some]], {}
         if config.l2_added:
-            codes.append(code_of(self.model.adder, z, batch.told, noise=noise[1])[0])
+            codes.append(code_of(self.model.adder, z, batch.told[rows], noise=noise[1])[0])
         x_logits, *y_logits = self.model.decoder.logits(torch.cat(codes)).split(
             [len(part) for part in codes]
         )
-        loss = config.l2_orig * picture_loss(self.stage.loss, x_logits, x[some])
-        found["rmse"] = squares(x_logits, x[some]) * (len(x) / len(x_logits))
+        seen = -(-len(x) // self.stage.reconstruct_every)
+        share = len(x_logits) * processes.size / seen
+        loss = config.l2_orig * share * picture_loss(self.stage.loss, x_logits, x[rows][some])
+        found["rmse"] = squares(x_logits, x[rows][some]) * (len(x) / seen)
         if y_logits:
-            y = partners.mean_partner(x, torch.arange(len(x), device=x.device), addend)
-            weight = partners.weight_of(addend)
-            loss = loss + config.l2_added * picture_loss(self.stage.loss, y_logits[0], y, weight)
+            y = partners.mean_partner(x, at[rows], addend[rows])
+            weight = partners.weight_of(addend)[rows]
+            drawn = picture_loss(self.stage.loss, y_logits[0], y, weight)
+            loss = loss + config.l2_added * processes.share(len(x)) * drawn
             found["sum_rmse"] = squares(y_logits[0], y)
+        z = parallel.together(z, len(x))
+        if q is not None:
+            q = Gaussian(*(parallel.together(part, len(x)) for part in q))
         return loss + self._code_terms(z, q, batch.addends), found
 
     def _code_terms(self, z: Tensor, q: Gaussian | None, addends: Tensor) -> Tensor | float:

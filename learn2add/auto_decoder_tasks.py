@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from learn2add import parallel
 from learn2add.code_fitting import Found
 from learn2add.data import as_float
 from learn2add.objectives import picture_loss
@@ -38,6 +39,10 @@ class AutoDecoderTask(StageTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if parallel.world().size > 1:
+            raise ValueError(
+                "an auto_decoder stage trains in one process; start it without torchrun"
+            )
         self.family = self.model.family
         self.steps = self.stage.steps or -(-len(self.train) // self.stage.batch_size)
         self.found: Found | None = None

@@ -283,7 +283,8 @@ PART4 = {
 def _common(budget: str) -> dict[str, str | int | None]:
     """The assignment's own setting is float32; the others take the machine's fast precision."""
     precision = "float32" if budget == "reference" else default_precision(default_device())
-    return {"precision": precision, "train_size": 1000 if budget == "smoke" else None}
+    few = 1000 if budget == "smoke" else None
+    return {"precision": precision, "train_size": few, "validation_size": few}
 
 
 def all_part2(budget: str = "quick") -> dict[str, RunConfig]:

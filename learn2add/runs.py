@@ -22,6 +22,7 @@ import filelock
 import torch
 from torch import nn
 
+from learn2add import parallel
 from learn2add.checkpoints import CheckpointError, load_weights, save_tensors, write_atomically
 from learn2add.configs import RunConfig
 from learn2add.data import load_digits
@@ -161,11 +162,13 @@ def load_or_train(
         _check_config(config, folder)
         if (folder / "result.json").exists():
             return load_run(folder)
-    with _locked(folder):
-        if (folder / "config.json").exists():  # another process may have come first
-            _check_config(config, folder)
-        else:
-            write_atomically(folder / "config.json", config.to_json())
+    with _locked(folder) if parallel.world().first else contextlib.nullcontext():
+        if parallel.world().first:
+            if (folder / "config.json").exists():  # another process may have come first
+                _check_config(config, folder)
+            else:
+                write_atomically(folder / "config.json", config.to_json())
+        parallel.wait()
         if not (folder / "result.json").exists():
             _train(config, folder, torch.device(device or default_device()), progress)
     return load_run(folder)
@@ -227,7 +230,11 @@ def _train(config: RunConfig, folder: Path, device: torch.device, progress: bool
     state = train(config, digits, validation, folder, device=device, progress=progress)
     result = {"best_epoch": state.best_epoch}
     result |= {"seconds": round(sum(row["seconds"] for row in state.history), 1)} | describe()
-    write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
+    if parallel.world().size > 1:
+        result["processes"] = parallel.world().size
+    if parallel.world().first:
+        write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
+    parallel.wait()
 
 
 def _read_config(folder: Path) -> RunConfig:

@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from learn2add import parallel
 from learn2add.augmentation import deformed, shifted
 from learn2add.collapse import Health
 from learn2add.configs import RunConfig, Stage
@@ -42,6 +43,9 @@ class Task(Protocol):
     def validation_batches(self) -> Iterator[object]:
         """The same fixed batches each time."""
 
+    def mine(self, batch: object) -> tuple[object, float]:
+        """What this process sees of a batch, and what its mean loss weighs."""
+
     def step(self, batch: object) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch (a mean over it) and, by name, squared pixel errors summed over it."""
 
@@ -69,6 +73,14 @@ class StageTask:
         """Training pictures ``at`` these places, uint8, each changed anew as the stage says."""
         pictures = deformed(self.train.images[at], self.stage.deform, generator)
         return shifted(pictures, self.stage.shift, generator)
+
+    def mine(self, batch: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], float]:
+        """This process's rows, and their weight; all rows where there is one process."""
+        processes, count = parallel.world(), len(batch[0])
+        if processes.size == 1:
+            return batch, 1.0
+        rows = processes.rows(count)
+        return tuple(part[rows] for part in batch), processes.share(count)
 
     def examine(self) -> Health | None:
         """Nothing to examine: this stage draws no sums."""

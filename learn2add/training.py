@@ -1,5 +1,7 @@
 """The training loop, on one screen, for every model of the project.
 
+Several processes may share it: see :mod:`learn2add.parallel`.
+
 Reproducibility: the random numbers of an epoch depend on (seed, stage, epoch) alone, so a training
 that was killed and resumed goes on with exactly the numbers it would have seen. Same configuration,
 machine and thread count -> byte-identical weights. Source: assignment, Part II item 3.
@@ -19,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from learn2add import parallel
 from learn2add.addition_tasks import make_task
 from learn2add.auto_decoder_tasks import AutoDecoderTask
 from learn2add.checkpoints import (
@@ -151,6 +154,9 @@ def train(
     tensors, state = load_state(last) if last.exists() else ({}, Progress())
     if tensors:
         unpack_model(last, tensors, model)
+    parallel.wait()  # until all have read
+    first = parallel.world().first
+    progress = progress and first
     epochs = sum(stage.epochs for stage in config.stages)
     bar = tqdm(
         total=epochs,
@@ -159,7 +165,8 @@ def train(
         disable=not progress,
         mininterval=1,
     )
-    with bar, deterministic(), Tracker(folder, model, len(state.history)) as tracker:
+    tracking = Tracker(folder, model, len(state.history)) if first else contextlib.nullcontext()
+    with bar, deterministic(), tracking as tracker:
         while not state.finished:
             number = state.stage
             task = make_task(model, config, config.stages[number], train_digits, validation_digits)
@@ -168,18 +175,21 @@ def train(
                 unpack_optimiser(last, tensors, optimiser)
             while state.stage == number:
                 row = run_epoch(config, state, task, optimiser, bar)
-                health = task.examine()
+                health = task.examine() if first else None
                 if health:
                     row |= health.figures()
                     if progress and (alarm := health.alarm()):
                         bar.write(f"epoch {row['epoch']}: {alarm}")
                 close_epoch(config, state, row)
-                save_epoch(config, state, model, optimiser, Path(folder))
-                tracker.epoch(row, len(state.history), task.pictures())
+                if first:
+                    save_epoch(config, state, model, optimiser, Path(folder))
+                    tracker.epoch(row, len(state.history), task.pictures())
                 if after_epoch:
                     after_epoch(row)
                 bar.set_postfix_str(f"{row['task']} loss {row['loss/validation']:.4g}")
-        tracker.hyper_parameters(config.flat(), state.history[state.best_epoch - 1])
+        if first:
+            tracker.hyper_parameters(config.flat(), state.history[state.best_epoch - 1])
+    parallel.wait()  # until all is written
     return state
 
 
@@ -236,9 +246,10 @@ def run_epoch(
             for group in optimiser.param_groups:
                 group["lr"] = stage.learning_rate_at(step, steps)
             with autocast(config, device):
-                loss, squares = task.step(batch)
+                loss, squares = mine(task, batch)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
+            parallel.average_gradients(task.parameters())
             optimiser.step()
             learned.add(loss, squares, len(batch[0]))
             step += 1
@@ -249,12 +260,19 @@ def run_epoch(
     learned.check_finite(stage, state)
     with torch.no_grad(), autocast(config, device):
         for batch in task.validation_batches():
-            validated.add(*task.step(batch), len(batch[0]))
+            validated.add(*mine(task, batch), len(batch[0]))
     validated.check_finite(stage, state, validated_after=task.steps)
     row = {"stage": state.stage, "task": stage.task, "epoch": len(state.history) + 1}
     row |= {"seconds": time.perf_counter() - started}
     row |= {"learning_rate": stage.learning_rate_at(step - 1, steps)}
     return row | learned.figures("train") | validated.figures("validation")
+
+
+def mine(task: Task, batch: object) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss and squares of this process's rows; their means over the processes are the batch's."""
+    part, weight = task.mine(batch)
+    loss, squares = task.step(part)
+    return loss * weight, squares
 
 
 @contextlib.contextmanager
@@ -293,17 +311,25 @@ class Meter:
         """Take in one batch: its mean loss and its summed squared errors."""
         self.losses.append(loss.detach())
         self.lengths.append(length)
+        processes = parallel.world().size
         for name, value in squares.items():
+            if length < processes:  # each had the whole batch
+                value = value / processes
             self.squares[name] = self.squares[name] + value if name in self.squares else value
 
     def figures(self, split: str) -> dict[str, float]:
         """``loss/<split>`` and one RMSE per kind of picture."""
         count = sum(self.lengths)
-        losses = torch.stack(self.losses).double().cpu() @ torch.tensor(self.lengths).double()
+        losses = self.means().double().cpu() @ torch.tensor(self.lengths).double()
         found = {f"loss/{split}": float(losses) / count}
         for name, value in self.squares.items():
-            found[f"{name}/{split}"] = rmse(float(value), count, self.image_size)
+            whole = float(parallel.total(value))
+            found[f"{name}/{split}"] = rmse(whole, count, self.image_size)
         return found
+
+    def means(self) -> Tensor:
+        """The batches' losses, over all processes."""
+        return parallel.total(torch.stack(self.losses)) / parallel.world().size
 
     def check_finite(
         self, stage: Stage, state: Progress, validated_after: int | None = None
@@ -312,12 +338,13 @@ class Meter:
 
         ``validated_after`` is the epoch's last step where the losses are those of validation.
         """
-        bad = (~torch.isfinite(torch.stack(self.losses))).nonzero()
+        losses = self.means()
+        bad = (~torch.isfinite(losses)).nonzero()
         if len(bad):
             loss = f"{'validation ' if validated_after else ''}loss"
             step = validated_after or int(bad[0]) + 1
             raise TrainingDiverged(
-                f"the {loss} is {float(self.losses[int(bad[0])])} at step {step} of epoch "
+                f"the {loss} is {float(losses[int(bad[0])])} at step {step} of epoch "
                 f"{state.epoch + 1} of the {stage.task} stage (learning rate "
                 f"{stage.learning_rate}); the checkpoint of the epoch before is kept"
             )
