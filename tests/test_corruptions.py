@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learn2add import robustness
+from learn2add import recipes, robustness
 from learn2add.configs import RunConfig, Stage
 from learn2add.corruptions import corrupted, noisy, occluded
 from learn2add.data import Digits, as_float
@@ -129,6 +129,12 @@ def test_a_distorting_stage_asks_for_pictures_as_they_were(mnist_test):
     assert 0.9 < float(ink.median()) < 1.1  # of the same digit
     first, again = ([b[1] for b in task.validation_batches()] for _ in range(2))
     assert all(map(torch.equal, first, again))
+
+
+@pytest.mark.parametrize("budget", recipes.BUDGETS)
+def test_autoencoders_whose_codes_are_compared_differ_in_the_task_alone(budget):
+    plain, distorted = (recipes.codes(10, distort=d, budget=budget) for d in (0.0, 4.0))
+    assert plain.differences(distorted) == ["stages.0.distort: 0.0, not 4.0"]
 
 
 class Echo(torch.nn.Module):
