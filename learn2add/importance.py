@@ -64,7 +64,7 @@ def importance(found: list[Outcome], *, seeds: int = 4, trees: int = 32) -> dict
             for name, share in optuna.importance.get_param_importances(
                 study, evaluator=evaluator
             ).items():
-                shares[name].append(share)
+                shares[name].append(float(share))
     return dict(sorted(shares.items(), key=lambda item: -float(np.mean(item[1]))))
 
 
