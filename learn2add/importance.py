@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from learn2add.hyper import Outcome
+from learn2add.plans import LOGARITHMIC
 from learn2add.studies import quiet
 
 NOTHING = "(drawn at random)"
@@ -42,7 +43,9 @@ def importance(found: list[Outcome], *, seeds: int = 4, trees: int = 32) -> dict
             f"found holds {len(measured)} outcomes with an error; allowed are 10 or more, not all "
             "the same"
         )
-    ranges = {name: scale([o.setting[name] for o in measured]) for name in measured[0].setting}
+    ranges = {
+        name: scale(name, [o.setting[name] for o in measured]) for name in measured[0].setting
+    }
     ranges = {name: scaled for name, scaled in ranges.items() if scaled is not None}
     shares: dict[str, list[float]] = {name: [] for name in (*ranges, NOTHING)}
     for seed in range(seeds):
@@ -61,15 +64,15 @@ def importance(found: list[Outcome], *, seeds: int = 4, trees: int = 32) -> dict
             for name, share in optuna.importance.get_param_importances(
                 study, evaluator=evaluator
             ).items():
-                shares[name].append(share)
+                shares[name].append(float(share))
     return dict(sorted(shares.items(), key=lambda item: -float(np.mean(item[1]))))
 
 
-def scale(values: list[float]) -> tuple[np.ndarray, Any] | None:
+def scale(name: str, values: list[float]) -> tuple[np.ndarray, Any] | None:
     """A parameter's values as the forest is to see them, and their range; None where all are equal.
 
-    Few different values are numbered in their order; others are taken as they are, over a wide
-    range by their logarithms.
+    Few different values are numbered in their order; of the others, those of :data:`LOGARITHMIC`
+    are taken by their logarithms.
     """
     from optuna.distributions import FloatDistribution, IntDistribution
 
@@ -80,4 +83,4 @@ def scale(values: list[float]) -> tuple[np.ndarray, Any] | None:
     if len(levels) <= 8:
         return numbers, IntDistribution(0, len(levels) - 1)
     low, high = float(levels[0]), float(levels[-1])
-    return array, FloatDistribution(low, high, log=low > 0 and high / low > 100)
+    return array, FloatDistribution(low, high, log=name in LOGARITHMIC and low > 0)

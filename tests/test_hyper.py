@@ -263,7 +263,7 @@ def test_slices_show_every_setting() -> None:
     found = made()
     settings = {name: [o.setting[name] for o in found] for name in found[0].setting}
     errors, up = [o.mse for o in found], [o.place % 4 == 0 for o in found]
-    figure = figures.slices(settings, errors, given_up=up, marked={"learning_rate": 3.47e-4})
+    figure = figures.slices(settings, errors, logarithmic=["learning_rate"], given_up=up)
     shown = [axes for axes in figure.axes if axes.get_visible() and axes.collections]
     assert [axes.get_xlabel() for axes in shown] == ["learning_rate", "dropout", "units"]
     for axes in shown:
@@ -281,6 +281,7 @@ def test_slices_show_every_setting() -> None:
         (lambda: figures.slices({"a": [1.0]}, [0.0]), "errors"),
         (lambda: figures.slices({"a": [1, 2]}, [1, 2], given_up=[True]), "given_up"),
         (lambda: figures.slices({"a": [1, 2]}, [1, 2], marked={"b": 1}), "marked"),
+        (lambda: figures.slices({"a": range(7)}, [1] * 7, logarithmic=["a"]), "logarithmic"),
     ],
 )
 def test_figures_refuse_what_does_not_fit(draw, word: str) -> None:

@@ -70,3 +70,19 @@ def test_code_sizes_are_trained_once(tmp_path, monkeypatch, capsys):
     assert len(weights) == 2
     runpy.run_path(str(TOOLS / "code_sizes.py"), run_name="__main__")
     assert [file.stat().st_mtime_ns for file in weights] == written
+
+
+@pytest.mark.slow
+def test_a_search_is_kept_and_goes_on(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("sklearn")
+    monkeypatch.setenv("LEARN2ADD_RUNS", str(tmp_path / "runs"))
+    words = ["draws", "--count", "9", "--budget", "smoke", "--folder", str(tmp_path / "kept")]
+    monkeypatch.setattr(sys, "argv", ["hyper_parameters.py", *words])
+    runpy.run_path(str(TOOLS / "hyper_parameters.py"), run_name="__main__")
+    table = json.loads((tmp_path / "kept" / "draws-smoke.json").read_text())
+    assert [row["place"] for row in table["outcomes"]] == list(range(10))
+    assert all(0 < row["mse"] < 0.3 for row in table["outcomes"])
+    assert {"learning_rate", "decay", "dropout"} < set(table["importance"])
+    assert "best: place" in capsys.readouterr().out
+    runpy.run_path(str(TOOLS / "hyper_parameters.py"), run_name="__main__")
+    assert json.loads((tmp_path / "kept" / "draws-smoke.json").read_text()) == table

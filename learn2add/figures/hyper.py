@@ -1,6 +1,6 @@
 """Figures of a search: which parameters decide, and how the error hangs on each."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -50,6 +50,7 @@ def slices(
     settings: Mapping[str, ArrayLike],
     errors: ArrayLike,
     *,
+    logarithmic: Collection[str] = (),
     given_up: ArrayLike | None = None,
     marked: Mapping[str, float] | None = None,
     mark: str = "the report's best",
@@ -59,12 +60,12 @@ def slices(
 ) -> Figure:
     """Draw each setting's error once per parameter, against its value.
 
-    Up to five different values stand side by side with their medians; more are an axis, of
-    logarithms where they go over more than two decades.
+    Up to five different values stand side by side with their medians; more are an axis.
 
     Args:
         settings: Per parameter, at most 12, its value in each setting ``[N]``.
         errors: ``[N]``, above 0.
+        logarithmic: Parameters whose axis is logarithmic; their values are above 0.
         given_up: Which settings were not trained to their end ``[N]``, drawn faint.
         marked: Per parameter a value to mark.
         mark: What is marked.
@@ -83,16 +84,23 @@ def slices(
         raise ValueError(f"given_up must have shape {y.shape}, got {up.shape}")
     for name in set(marked or {}) - set(columns):
         raise ValueError(f"marked names {name!r}, which settings does not hold")
+    for name in set(logarithmic) & set(columns):
+        if len(np.unique(columns[name])) > LEVELS and columns[name].min() <= 0:
+            raise ValueError(f"logarithmic names {name!r}, whose values are not all above 0")
     wide = min(len(columns), COLUMNS)
     tall = -(-len(columns) // wide)
     size = {1: 6.0, 2: 8.0}.get(wide, 10.4), 2.9 * tall + 0.5
     figure, grid = plot(*size, title, caption, tall, wide, sharey=True, squeeze=False)
     for axes, (name, x) in zip(grid.flat, columns.items(), strict=False):
-        _slice(axes, x, y, up, None if marked is None else marked.get(name))
+        if name in logarithmic and len(np.unique(x)) > LEVELS:
+            axes.set_xscale("log")
+        _slice(axes, x, y, up, (marked or {}).get(name))
         axes.set_xlabel(name)
     for axes in grid.flat[len(columns) :]:
         axes.set_visible(False)
     plain_log(grid[0, 0])
+    for axes in grid.flat:
+        axes.tick_params(axis="y", which="minor", length=0)
     for axes in grid[:, 0]:
         axes.set_ylabel(ylabel)
     looks = [Line2D([], [], color=PALETTE[0], marker="o", linestyle="", label="a setting")]
@@ -123,8 +131,6 @@ def _slice(axes: Axes, x: NDArray, y: NDArray, up: NDArray, marked: float | None
         axes.set_xlim(-0.6, len(levels) - 0.4)
     else:
         at = x
-        if levels[0] > 0 and levels[-1] / levels[0] > 100:
-            axes.set_xscale("log")
     if marked is not None:
         axes.axvline(marked, color=PALETTE[1], linestyle="--", linewidth=1.2, zorder=0)
     axes.scatter(at[~up], y[~up], s=22, color=PALETTE[0], edgecolor="white", linewidth=0.5)
