@@ -6,8 +6,8 @@ trains, and the system takes it back when the process dies. So a trial that is "
 place is free was left by a dead process: it is entered as failed, and the place is queued again,
 where training goes on from the last epoch. A place that is finished is never queued again.
 
-A process killed while it writes to the journal holds the others up for half a minute; then they take
-over (Optuna's grace period).
+A process killed while it writes to the journal holds the others up for half a minute; then they
+take over (Optuna's grace period).
 
 Source: T. Akiba et al., arXiv 1907.10902.
 """
