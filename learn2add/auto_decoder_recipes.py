@@ -19,7 +19,7 @@ from learn2add.recipes import BUDGETS
 QUICK_PICTURES = 500
 CODE_SIZE = 128
 """The report's."""
-PASSES = {"point": 8, "gaussian": 7, "exponential": 5, "uniform": 5}
+PASSES = {"point": 8, "gaussian": 6, "exponential": 3, "uniform": 3}
 """How often ``quick`` sees every picture; the last two only serve to compare distributions."""
 
 
@@ -88,7 +88,7 @@ def table_addition(*, budget: str = "quick", seed: int = 0) -> RunConfig:
             Stage("adder", 10, 1000, 1024, 1e-2, "one_cycle", balance="cells"),
         ),
         "quick": (
-            Stage("auto_decoder", 3, 80, 100, fit_steps=10, **_QUICK),
+            Stage("auto_decoder", 3, 100, 100, fit_steps=20, **_QUICK | {"learning_rate": 5e-3}),
             Stage("adder", 1, 600, 512, 1e-2, "one_cycle", balance="cells"),
         ),
         "smoke": (
@@ -96,7 +96,7 @@ def table_addition(*, budget: str = "quick", seed: int = 0) -> RunConfig:
             Stage("adder", 1, 10, 64, 1e-2, "one_cycle", balance="cells"),
         ),
     }[check_choice("budget", budget, BUDGETS)]
-    sizes = {"reference": (None, 1000), "quick": (3000, 100), "smoke": (100, 30)}[budget]
+    sizes = {"reference": (None, 1000), "quick": (2000, 100), "smoke": (100, 30)}[budget]
     return RunConfig(
         (table, adder),
         "auto_decoder_addition",

@@ -26,7 +26,7 @@ from learn2add.data import Digits, as_float, load_digits
 from learn2add.judge import SIZE, Judge, examine, half_precision, place_of, save_judge
 
 EPOCHS = {"cnn": 16, "mlp": 48}
-FASHION_EPOCHS = 4
+FASHION_EPOCHS = 3
 BATCH = 256
 MEANS = {"MNIST": BATCH // 3, "FashionMNIST": BATCH // 8}
 """How many of a batch are means of several pictures of one class."""
