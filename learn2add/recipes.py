@@ -143,7 +143,7 @@ def dense_variational(code_size: int = 2, *, budget: str = "quick", seed: int = 
     """
     base = codes(code_size, variational=True, budget=budget, seed=seed)
     if budget == "quick":  # Muon's own products of these large matrices would outweigh the model's
-        stage = Stage("autoencoder", 3, 120, 128, 3e-3, "one_cycle", "bce")
+        stage = Stage("autoencoder", 3, 110, 128, 3e-3, "one_cycle", "bce")
         base = replace(base, stages=(stage,))
     return replace(base, decoder=DENSE, channels=())
 
