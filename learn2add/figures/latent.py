@@ -102,6 +102,9 @@ class Film(NamedTuple):
     alt: str
     """What it shows, in words."""
 
+    def __repr__(self) -> str:  # a notebook keeps it beside the picture
+        return f"Film({self.alt!r}, {len(self.gif):,} bytes)"
+
     def _repr_html_(self) -> str:
         data = base64.b64encode(self.gif).decode()
         return f'<img alt="{html.escape(self.alt)}" src="data:image/gif;base64,{data}">'
