@@ -423,8 +423,8 @@ def test_judge_trains_the_architecture_it_is_asked_for(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def few(split: str) -> data.Digits:
-        return data.load_digits(split=split).subset(256)
+    def few(dataset: str, split: str) -> data.Digits:
+        return data.load_digits(dataset, split).subset(256)
 
     monkeypatch.setattr(judge_training, "load_digits", few)
     path = tmp_path / "judge.safetensors"

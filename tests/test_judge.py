@@ -335,8 +335,8 @@ def test_same_seed_same_weights(train_digits: Digits, test_digits: Digits) -> No
 def test_rebuilding_writes_weights_and_card(
     architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def few(split: str) -> Digits:
-        return load_digits(split=split).subset(512)
+    def few(dataset: str, split: str) -> Digits:
+        return load_digits(dataset, split).subset(512)
 
     monkeypatch.setattr(judge_training, "load_digits", few)
     path = tmp_path / "judge.safetensors"
@@ -344,7 +344,7 @@ def test_rebuilding_writes_weights_and_card(
     assert json.loads(path.with_suffix(".json").read_text()) == card
     assert (card["seed"], card["epochs"], set(card["test"])) == (3, 1, {"28", "32", "64"})
     assert card["architecture"] == architecture
-    stored = examine(load_judge(path, architecture=architecture), few("test").resized(32))
+    stored = examine(load_judge(path, architecture=architecture), few("MNIST", "test").resized(32))
     assert stored == card["test"]["32"]  # the figures are those of the weights on disk
 
 

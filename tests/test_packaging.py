@@ -73,7 +73,8 @@ def test_wheel_holds_code_weights_and_kept_runs_alone(wheel: Path) -> None:
     files = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     package = ROOT / "learn2add"
     sources = {f"learn2add/{file.relative_to(package)}" for file in package.rglob("*.py")}
-    names = [f"judge{end}" for end in (".safetensors", ".json", "_mlp.safetensors", "_mlp.json")]
+    judges = ("judge", "judge_mlp", "judge_fashion")
+    names = [f"{judge}{end}" for judge in judges for end in (".safetensors", ".json")]
     weights = {f"learn2add/weights/{name}" for name in names}
     kept = {name for name in files if name.startswith("learn2add/kept_runs/")}
     assert files - kept == sources | weights
