@@ -162,7 +162,7 @@ def load_or_train(
         _check_config(config, folder)
         if (folder / "result.json").exists():
             return load_run(folder)
-    with _locked(folder) if parallel.world().first else contextlib.nullcontext():
+    with locked(folder) if parallel.world().first else contextlib.nullcontext():
         if parallel.world().first:
             if (folder / "config.json").exists():  # another process may have come first
                 _check_config(config, folder)
@@ -205,7 +205,7 @@ def _is_locked(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Make the folder and hold its lock; an OSError names the folder."""
     lock = filelock.FileLock(folder / ".lock")
     try:

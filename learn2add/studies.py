@@ -22,7 +22,7 @@ import filelock
 
 from learn2add.checkpoints import write_atomically
 from learn2add.plans import Plan
-from learn2add.runs import RunError
+from learn2add.runs import RunError, locked
 
 if TYPE_CHECKING:
     import optuna
@@ -46,16 +46,9 @@ def keep_study(plan: Plan, folder: Path) -> None:
 @contextlib.contextmanager
 def study_lock(folder: Path) -> Iterator[None]:
     """One process at a time looks at the places and takes one; an OSError names the folder."""
-    try:
-        (folder / "places").mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / ".lock")
-        lock.acquire()
-    except OSError as error:
-        raise OSError(f"cannot write {folder}: {error.strerror or error}") from error
-    try:
+    with locked(folder):
+        (folder / "places").mkdir(exist_ok=True)
         yield
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager

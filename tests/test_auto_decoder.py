@@ -329,10 +329,10 @@ def test_codes_that_hold_the_class_are_told_apart() -> None:
     assert max(code_accuracy(noise[:100], labels[:100], noise[100:], labels[100:]).values()) < 0.35
 
 
-def test_the_judge_of_clothes_reads_90_per_cent() -> None:
+def test_the_judge_of_clothes_reads_92_per_cent() -> None:
     judge = load_judge(dataset="FashionMNIST")
     test = load_digits("FashionMNIST", "test")
     read = torch.cat([judge.read(as_float(part)).argmax(1) for part in test.images.split(1000)])
-    assert float((read == test.labels).double().mean()) >= 0.90
+    assert round(float((read == test.labels).double().mean()), 3) >= 0.92
     with pytest.raises(ValueError, match="architecture"):
         load_judge(architecture="mlp", dataset="FashionMNIST")
