@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from learn2add import recipes
-from learn2add.evaluation import evaluate
+from learn2add import load_digits, recipes
+from learn2add.evaluation import evaluate, judge_sums, reconstruction_rmse, summarise
+from learn2add.judge import load_judge
 from learn2add.runs import kept_run, load_or_train
 
 ROOT = Path(__file__).parents[1]
@@ -34,15 +35,26 @@ def kept_figures(name):
     return json.loads((ROOT / "runs" / name / "evaluation.json").read_text())
 
 
+def figures_now(name):
+    """All measures; of models like one that has all of them, those that do not need samples."""
+    run = kept_run(name)
+    if name in ("part2/long", "part3/quick", "part4/generative"):
+        return evaluate(run)
+    model, test = run.model("cpu"), load_digits("MNIST", "test")
+    sums = summarise(judge_sums(model.inference(), load_judge(), test), test)
+    return {"rmse": reconstruction_rmse(model, test)} | sums
+
+
 @pytest.mark.parametrize("name", KEPT)
 def test_kept_run_still_gives_its_figures(name):
-    found = evaluate(kept_run(name))
+    found = figures_now(name)
+    assert "rmse" in found
     # Processors with and without bfloat16 read a few pictures in ten thousand differently. Of the
     # few hundred wrong sums that is a larger share; a Fréchet distance is no share at all.
     loose = dict.fromkeys(("misread", "misadded", "misdrawn"), 0.02)
     loose |= dict.fromkeys(("frechet", "frechet_at_mean", "density"), 0.02)
     for key, value in kept_figures(name).items():
-        if isinstance(value, float):
+        if isinstance(value, float) and key in found:
             assert found[key] == pytest.approx(value, abs=loose.get(key, 2e-3)), key
 
 
