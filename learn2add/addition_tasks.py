@@ -185,20 +185,21 @@ class BatchAdditionTask(AdditionTask):
         rows = processes.rows(len(x))  # encoded and drawn here; the codes of all are compared
         noise = (None, None) if batch.noise is None else batch.noise[rows].chunk(2, 1)
         z, q = code_of(self.model.encoder, x[rows], noise=noise[0])
-        at = torch.arange(len(x), device=x.device)
-        some = at[rows] % self.stage.reconstruct_every == 0  # pictures of a digit are shuffled
+        every = self.stage.reconstruct_every
+        some = slice(-rows.start % every, None, every)  # pictures of a digit are shuffled
         codes, found = [z[some]], {}
         if config.l2_added:
             codes.append(code_of(self.model.adder, z, batch.told[rows], noise=noise[1])[0])
         x_logits, *y_logits = self.model.decoder.logits(torch.cat(codes)).split(
             [len(part) for part in codes]
         )
-        seen = -(-len(x) // self.stage.reconstruct_every)
+        seen = -(-len(x) // every)
         share = len(x_logits) * processes.size / seen
         loss = config.l2_orig * share * picture_loss(self.stage.loss, x_logits, x[rows][some])
         found["rmse"] = squares(x_logits, x[rows][some]) * (len(x) / seen)
         if y_logits:
-            y = partners.mean_partner(x, at[rows], addend[rows])
+            at = torch.arange(len(x), device=x.device)[rows]
+            y = partners.mean_partner(x, at, addend[rows])
             weight = partners.weight_of(addend)[rows]
             drawn = picture_loss(self.stage.loss, y_logits[0], y, weight)
             loss = loss + config.l2_added * processes.share(len(x)) * drawn

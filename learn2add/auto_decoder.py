@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from learn2add.adders import Adder
+from learn2add.capacity import Capacity
 from learn2add.checks import check_int
 from learn2add.code_distributions import Family, family_of
 from learn2add.code_fitting import Found, find_codes
 from learn2add.dcgan import make_decoder
+from learn2add.decoders import ASSIGNED
 
 
 class CodeTable(torch.nn.Module):
@@ -67,6 +69,7 @@ class AutoDecoder(nn.Module):
         distribution: "point" (AD), "gaussian", "exponential" or "uniform" (VAD).
         adder: Whether it has an adder too.
         embed_addend: See :class:`learn2add.adders.Adder`.
+        capacity: Widths and dropout of the decoder; "dcgan" has its own.
 
     Raises:
         ValueError: An argument is not allowed.
@@ -82,12 +85,13 @@ class AutoDecoder(nn.Module):
         distribution: str = "point",
         adder: bool = False,
         embed_addend: bool = False,
+        capacity: Capacity = ASSIGNED,
     ) -> None:
         super().__init__()
         self.codes = CodeTable(count, code_size, distribution)
         if adder:
             self.adder = Adder(code_size, embed_addend=embed_addend)
-        self.decoder = make_decoder(decoder, code_size, image_size)
+        self.decoder = make_decoder(decoder, code_size, image_size, capacity)
 
     def forward(self, at: Tensor) -> Tensor:
         """Draw training pictures ``at``, int64 ``[B]``, at their means: ``[B, 1, S, S]``."""

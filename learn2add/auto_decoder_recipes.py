@@ -13,8 +13,7 @@ from typing import Any
 from learn2add.checks import check_choice
 from learn2add.code_distributions import FAMILIES
 from learn2add.configs import RunConfig, Stage
-from learn2add.hardware import default_device, default_precision
-from learn2add.recipes import BUDGETS
+from learn2add.recipes import BUDGETS, precision_of
 
 QUICK_PICTURES = 500
 CODE_SIZE = 128
@@ -107,7 +106,7 @@ def table_addition(*, budget: str = "quick", seed: int = 0) -> RunConfig:
         code_distribution="gaussian",
         kld_code=1.0,
         seed=seed,
-        precision=_precision(budget),
+        precision=precision_of(budget),
     )
 
 
@@ -131,9 +130,5 @@ def _fashion(budget: str) -> dict[str, Any]:
         "dataset": "FashionMNIST",
         "train_size": sizes[0],
         "validation_size": sizes[1],
-        "precision": _precision(budget),
+        "precision": precision_of(budget),
     }
-
-
-def _precision(budget: str) -> str:
-    return "float32" if budget == "reference" else default_precision(default_device())

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from learn2add import parallel
 from learn2add.code_fitting import Found
+from learn2add.code_optimiser import CodeAdam
 from learn2add.data import as_float
 from learn2add.objectives import picture_loss
 from learn2add.tasks import AdderTask, PairsTask, StageTask, rows, shuffled, squares
@@ -60,9 +61,14 @@ class AutoDecoderTask(StageTask):
         yield from self.weights()
         yield from self.tables()
 
+    def optimiser(self) -> CodeAdam:
+        """Adam that touches only the rows of the pictures in the batch."""
+        stage, betas = self.stage, (0.9, self.stage.beta2)
+        rates = stage.learning_rate, betas, stage.code_rate
+        return CodeAdam(self.weights(), self.tables(), *rates)
+
     def batches(self, generator: torch.Generator) -> Iterator[Shown]:
         """Shuffled passes over the training pictures."""
-        self.model.train()
         for at in shuffled(len(self.train), self.stage, generator):
             at = at.unique()  # two passes may meet within a batch
             x, noise = as_float(self.varied(at, generator)), None
@@ -73,7 +79,6 @@ class AutoDecoderTask(StageTask):
 
     def validation_batches(self) -> Iterator[Shown]:
         """The validation pictures, with codes found anew from the mean code."""
-        self.model.eval()
         options = {"steps": self.stage.fit_steps, "learning_rate": FIT_RATE}
         images, kl = self.validation.images, self.config.kld_code
         self.found = self.model.find(images, loss=self.stage.loss, kl=kl, **options)

@@ -37,7 +37,7 @@ from learn2add.hardware import (
     matmul_rate,
 )
 from learn2add.objectives import squared_error
-from learn2add.training import Progress, build_model, deterministic, make_optimiser, run_epoch
+from learn2add.training import Progress, build_model, deterministic, run_epoch
 
 USUAL = "usual loop"
 CONTENDERS = (USUAL, "learn2add float32", "learn2add bfloat16")
@@ -106,7 +106,7 @@ class OurLoop:
         self.model = build_model(config).to(device, memory_format=torch.channels_last)
         self.digits = load_digits("MNIST", "train").to(device)
         self.few = load_digits("MNIST", "validation").subset(10).to(device)
-        self.optimiser = make_optimiser(self.task(config), config.stages[0])
+        self.optimiser = self.task(config).optimiser()
         self.epochs = 0
 
     def task(self, config: RunConfig) -> Any:

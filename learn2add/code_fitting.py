@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from learn2add.checks import check_choice, check_finite, check_images, check_int
@@ -16,6 +15,7 @@ from learn2add.code_distributions import Family, family_of
 from learn2add.data import as_float
 from learn2add.decoders import Decoder
 from learn2add.hardware import default_precision
+from learn2add.objectives import picture_losses
 
 STARTS = ("zero", "mean", "prior")
 FIT_BATCH = 250
@@ -187,15 +187,6 @@ def _fast(device: torch.device) -> torch.autocast:
     """Bfloat16 where the machine multiplies it faster; codes and losses stay float32."""
     enabled = default_precision(device) == "bfloat16"
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
-
-
-def picture_losses(name: str, logits: Tensor, x: Tensor) -> Tensor:
-    """The reconstruction loss of each picture, summed over its pixels: ``[B]``."""
-    if name == "l2":
-        each = (torch.sigmoid(logits.float()) - x).square()
-    else:
-        each = F.binary_cross_entropy_with_logits(logits.float(), x, reduction="none")
-    return each.flatten(1).sum(1)
 
 
 def _start(

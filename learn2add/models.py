@@ -171,7 +171,7 @@ class AdditionModel(nn.Module):
 
     def inference(self) -> "AdditionInference":
         """The inference model, sharing this model's weights."""
-        return AdditionInference(self.encoder, self.adder, self.decoder)
+        return inference_of(self)
 
 
 def inference_of(model: AdditionModel | AutoDecoder) -> "AdditionInference":
@@ -284,7 +284,7 @@ def make_model(
     if kind.table:
         table = {"count": count, "distribution": distribution}
         adder = {"adder": kind.adder, "embed_addend": embed_addend}
-        return AutoDecoder(decoder, code_size, image_size, **table, **adder)
+        return AutoDecoder(decoder, code_size, image_size, **table, **adder, capacity=capacity)
     ends = {"variational": kind.variational, "hidden": hidden, "capacity": capacity}
     if not kind.adder:
         return Autoencoder(decoder, code_size, image_size, **ends)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from learn2add.checks import check_choice
 from learn2add.encoders import Gaussian
 
 PIXELS = 28 * 28
@@ -35,8 +36,7 @@ def squared_error(a: Tensor, b: Tensor, weight: Tensor | None = None) -> Tensor:
 
     Source: "L2", assignment, Part II item 4 and Part III item 4.
     """
-    _check_same_shape(a, b)
-    return _batch_mean((a.float() - b.float()).square(), weight)
+    return _batch_mean(_squares(a, b), weight)
 
 
 def binary_cross_entropy(logits: Tensor, x: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -58,9 +58,7 @@ def binary_cross_entropy(logits: Tensor, x: Tensor, weight: Tensor | None = None
 
     Source: assignment, Part II item 6.
     """
-    _check_same_shape(logits, x)
-    losses = F.binary_cross_entropy_with_logits(logits.float(), x.float(), reduction="none")
-    return _batch_mean(losses, weight)
+    return _batch_mean(_cross_entropies(logits, x), weight)
 
 
 def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
@@ -193,6 +191,18 @@ def picture_loss(name: str, logits: Tensor, x: Tensor, weight: Tensor | None = N
     raise ValueError(f"loss is {name!r}; allowed are 'l2' and 'bce'")
 
 
+def picture_losses(name: str, logits: Tensor, x: Tensor) -> Tensor:
+    """:func:`picture_loss` of each picture by itself, ``[B]``.
+
+    Raises:
+        ValueError: Another name, or shapes that differ.
+    """
+    check_choice("loss", name, ("l2", "bce"))
+    l2 = name == "l2"
+    each = _squares(torch.sigmoid(logits.float()), x) if l2 else _cross_entropies(logits, x)
+    return each.flatten(1).sum(1)
+
+
 def rmse(sum_of_squares: float, pictures: int, image_size: int) -> float:
     """Root of the mean, over all pictures and pixels, of the squared error.
 
@@ -205,6 +215,16 @@ def rmse(sum_of_squares: float, pictures: int, image_size: int) -> float:
         RMSE in grey levels (0 to 1).
     """
     return (sum_of_squares / (pictures * image_size**2)) ** 0.5
+
+
+def _squares(a: Tensor, b: Tensor) -> Tensor:
+    _check_same_shape(a, b)
+    return (a.float() - b.float()).square()
+
+
+def _cross_entropies(logits: Tensor, x: Tensor) -> Tensor:
+    _check_same_shape(logits, x)
+    return F.binary_cross_entropy_with_logits(logits.float(), x.float(), reduction="none")
 
 
 def _batch_mean(losses: Tensor, weight: Tensor | None) -> Tensor:

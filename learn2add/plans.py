@@ -15,8 +15,7 @@ import numpy as np
 
 from learn2add.checks import check_choice, check_int
 from learn2add.configs import RunConfig, Stage
-
-PIXELS = 28 * 28
+from learn2add.objectives import PIXELS
 
 GRID: dict[str, tuple[float, ...]] = {
     "code_size": (2, 4, 10, 128),

@@ -284,10 +284,13 @@ PART4 = {
 
 
 def _common(budget: str) -> dict[str, str | int | None]:
-    """The assignment's own setting is float32; the others take the machine's fast precision."""
-    precision = "float32" if budget == "reference" else default_precision(default_device())
     few = 1000 if budget == "smoke" else None
-    return {"precision": precision, "train_size": few, "validation_size": few}
+    return {"precision": precision_of(budget), "train_size": few, "validation_size": few}
+
+
+def precision_of(budget: str) -> str:
+    """The assignment's own setting is float32; the others take the machine's fast precision."""
+    return "float32" if budget == "reference" else default_precision(default_device())
 
 
 def all_part2(budget: str = "quick") -> dict[str, RunConfig]:

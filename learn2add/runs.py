@@ -186,19 +186,19 @@ def free_first(folders: Iterable[Path]) -> Iterator[Path]:
     """
     begun = []
     for folder in folders:
-        if _is_locked(folder):
+        if is_held(folder / ".lock"):
             begun.append(folder)
         elif not (folder / "result.json").exists():
             yield folder
     yield from begun
 
 
-def _is_locked(folder: Path) -> bool:
-    if not (folder / ".lock").exists():
+def is_held(lock: Path) -> bool:
+    """Whether a living process holds the lock that this file stands for."""
+    if not lock.exists():
         return False
-    lock = filelock.FileLock(folder / ".lock")
     try:
-        with lock.acquire(timeout=0):
+        with filelock.FileLock(lock).acquire(timeout=0):
             return False
     except filelock.Timeout:
         return True

@@ -119,6 +119,11 @@ class Stage:
             )
         check_choice("schedule", self.schedule, ("constant", "one_cycle"))
         check_choice("optimiser", self.optimiser, ("adam", "muon"))
+        if self.task == "auto_decoder" and (self.optimiser != "adam" or self.weight_decay):
+            raise ValueError(
+                f"optimiser is {self.optimiser!r}, weight_decay {self.weight_decay}; allowed for "
+                "the auto_decoder task is 'adam' without decay"
+            )
         check_choice("loss", self.loss, ("l2", "bce"))
         check_choice("balance", self.balance, BALANCES)
         check_choice("partners", self.partners, ("drawn", "batch"))

@@ -22,7 +22,7 @@ import filelock
 
 from learn2add.checkpoints import write_atomically
 from learn2add.plans import Plan
-from learn2add.runs import RunError, locked
+from learn2add.runs import RunError, is_held, locked
 
 if TYPE_CHECKING:
     import optuna
@@ -94,7 +94,7 @@ def claim(study: "optuna.Study", plan: Plan, folder: Path) -> Claim:
         alive: dict[int, bool] = {}
         for trial in study.get_trials(deepcopy=False):
             place = trial.user_attrs["place"]
-            if trial.state == TrialState.RUNNING and not is_held(folder, place):
+            if trial.state == TrialState.RUNNING and not is_held(lock_file(folder, place)):
                 study.tell(trial.number, state=TrialState.FAIL)  # its process is dead
             elif trial.state != TrialState.FAIL or "outcome" in trial.user_attrs:
                 alive[place] = alive.get(place, False) or trial.state == TrialState.WAITING
@@ -106,25 +106,14 @@ def claim(study: "optuna.Study", plan: Plan, folder: Path) -> Claim:
             return -1, None, None
         taken = study.ask(fixed_distributions=distributions(plan))
         place = taken.user_attrs["place"]
-        lock = place_lock(folder, place)
+        lock = filelock.FileLock(lock_file(folder, place))
         lock.acquire()
         return place, taken, lock
 
 
-def place_lock(folder: Path, place: int) -> filelock.FileLock:
-    """The lock that whoever trains a place holds."""
-    return filelock.FileLock(folder / "places" / f"{place:04d}.lock")
-
-
-def is_held(folder: Path, place: int) -> bool:
-    """Whether a living process trains that place."""
-    lock = place_lock(folder, place)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        return True
-    lock.release()
-    return False
+def lock_file(folder: Path, place: int) -> Path:
+    """Of the lock that whoever trains a place holds."""
+    return folder / "places" / f"{place:04d}.lock"
 
 
 def distributions(plan: Plan) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from learn2add.data import Digits, as_float
 from learn2add.encoders import GaussianEncoder
 from learn2add.models import AdditionModel, Autoencoder, code_of, encode
 from learn2add.objectives import gaussian_kl, gaussian_nll, picture_loss, squared_error
+from learn2add.optimisers import Muon
 from learn2add.pairs import AdditionPairs, Pairs
 
 EVALUATION_BATCH = 500
@@ -36,6 +37,9 @@ class Task(Protocol):
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """What the optimiser changes."""
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        """A fresh one."""
 
     def batches(self, generator: torch.Generator) -> Iterator[object]:
         """One epoch of training batches, each a tensor or a tuple with a length."""
@@ -73,6 +77,16 @@ class StageTask:
         """Training pictures ``at`` these places, uint8, each changed anew as the stage says."""
         pictures = deformed(self.train.images[at], self.stage.deform, generator)
         return shifted(pictures, self.stage.shift, generator)
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        """Adam, all its parameters updated by one kernel, or Muon with it."""
+        stage, betas = self.stage, (0.9, self.stage.beta2)
+        if stage.optimiser == "muon":
+            return Muon(self.parameters(), stage.learning_rate, betas, stage.momentum)
+        decay = stage.weight_decay
+        return torch.optim.Adam(
+            self.parameters(), stage.learning_rate, betas, weight_decay=decay, fused=True
+        )
 
     def mine(self, batch: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], float]:
         """This process's rows, and their weight; all rows where there is one process."""

@@ -23,7 +23,6 @@ from tqdm.auto import tqdm
 
 from learn2add import parallel
 from learn2add.addition_tasks import make_task
-from learn2add.auto_decoder_tasks import AutoDecoderTask
 from learn2add.checkpoints import (
     CheckpointError,
     load_tensors,
@@ -32,12 +31,10 @@ from learn2add.checkpoints import (
     unpack_model,
     unpack_optimiser,
 )
-from learn2add.code_optimiser import CodeAdam
 from learn2add.configs import RunConfig, Stage
 from learn2add.data import Digits
 from learn2add.models import make_model
 from learn2add.objectives import rmse
-from learn2add.optimisers import Muon
 from learn2add.tasks import Task
 from learn2add.tracking import Tracker, write_metrics
 
@@ -170,7 +167,7 @@ def train(
         while not state.finished:
             number = state.stage
             task = make_task(model, config, config.stages[number], train_digits, validation_digits)
-            optimiser = make_optimiser(task, config.stages[number])
+            optimiser = task.optimiser()
             if tensors and state.epoch > 0:  # cut off within this stage, not between two
                 unpack_optimiser(last, tensors, optimiser)
             while state.stage == number:
@@ -207,19 +204,6 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], Progress]:
     if not state.history:
         raise CheckpointError(f"{path} holds no state of a training; delete it to train again")
     return tensors, state
-
-
-def make_optimiser(task: Task, stage: Stage) -> torch.optim.Optimizer:
-    """Adam, all its parameters updated by one kernel, or Muon with it."""
-    betas = (0.9, stage.beta2)
-    if stage.optimiser == "muon":
-        return Muon(task.parameters(), stage.learning_rate, betas, stage.momentum)
-    if isinstance(task, AutoDecoderTask):
-        return CodeAdam(task.weights(), task.tables(), stage.learning_rate, betas, stage.code_rate)
-    decay = stage.weight_decay
-    return torch.optim.Adam(
-        task.parameters(), stage.learning_rate, betas, weight_decay=decay, fused=True
-    )
 
 
 def run_epoch(

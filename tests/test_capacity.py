@@ -15,7 +15,7 @@ from learn2add.evaluation import reconstruct, reconstruction_rmse
 from learn2add.models import code_of, encode
 from learn2add.runs import Run
 from learn2add.tracking import parameter_count
-from learn2add.training import Progress, build_model, epoch_generator, make_optimiser, train
+from learn2add.training import Progress, build_model, epoch_generator, train
 
 KEPT = sorted((Path(__file__).parents[1] / "runs").glob("*/*/config.json"))
 SMALL = {"channels": (4, 8, 16), "units": 32}
@@ -158,7 +158,7 @@ def test_weight_decay_is_adams_l2(digits) -> None:
     model = build_model(CONFIG)
     task = make_task(model, CONFIG, stage, *digits)
     before = [parameter.detach().clone() for parameter in task.parameters()]
-    optimiser = make_optimiser(task, stage)
+    optimiser = task.optimiser()
     loss, _ = task.step(next(iter(task.batches(epoch_generator(0, 0, 0, "cpu")))))
     loss.backward()
     optimiser.step()

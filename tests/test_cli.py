@@ -259,7 +259,7 @@ def test_evaluate_finds_a_run_by_its_name(
     printed = capsys.readouterr().out
     last = autoencoder.history[autoencoder.result["best_epoch"] - 1]
     rmse = float(re.search(r"RMSE\D*([\d.]+)", printed).group(1))
-    assert rmse == pytest.approx(last["rmse/validation"], abs=2e-3)  # bfloat16 while training
+    assert rmse == pytest.approx(last["rmse/validation"], abs=5e-3)  # bfloat16 while training
     assert "worst cell" not in printed
 
 

@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.stats import permutation_test
 
 from learn2add import load_digits, recipes
 from learn2add.evaluation import evaluate, judge_sums, reconstruction_rmse, summarise
@@ -11,6 +13,7 @@ from learn2add.judge import load_judge
 from learn2add.runs import kept_run, load_or_train
 
 ROOT = Path(__file__).parents[1]
+SEEDS = ROOT / "runs" / "part4" / "seeds"
 
 
 @pytest.mark.slow
@@ -104,3 +107,44 @@ def test_readme_tells_the_figures_of_the_kept_models_with_distributions():
             assert f"{100 * kept[key]:.2f} %" in text, (name, key)
         assert f"{kept['u50']:.2f}" in text
         assert f"{kept['rmse']:.4f}" in text
+
+
+def test_readme_tells_what_the_seeds_of_the_decoders_came_to():
+    errors = {
+        name: [
+            json.loads(file.read_text())["rmse"] for file in sorted(SEEDS.glob(f"{name}-?.json"))
+        ]
+        for name in ("conv_transpose", "conv_upsample")
+    }
+    text = (ROOT / "README.md").read_text()
+    for values in errors.values():
+        assert len(values) == 5
+        assert f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}" in text
+    exact = permutation_test(
+        tuple(errors.values()),
+        lambda a, b, axis: a.mean(axis) - b.mean(axis),
+        vectorized=True,
+        n_resamples=np.inf,
+    )
+    assert f"p = {exact.pvalue:.2f}" in text
+
+
+@pytest.mark.parametrize(
+    ("number", "printed"),
+    [
+        ("06", ["0.0264", "0.0272", "33.2%", "96.5%"]),
+        ("07", ["0.4%", "98.8%"]),
+        ("08", ["98.60%", "99.44%", "99.45%"]),
+        ("09", ["0.0120"]),
+        ("10", ["0.140", "0.191"]),
+    ],
+)
+def test_readme_tells_what_the_sibling_notebooks_print(number, printed):
+    (file,) = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
+    cells = json.loads(file.read_text())["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    said = "".join("".join(output.get("text", "")) for output in outputs)
+    text = (ROOT / "README.md").read_text()
+    for figure in printed:
+        assert figure in said
+        assert figure.replace("%", " %") in text

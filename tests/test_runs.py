@@ -602,6 +602,8 @@ def test_bad_configurations_are_refused(fields: dict, message: str) -> None:
         ({"loss": "mse"}, "loss.*l2.*bce"),
         ({"balance": "even"}, "balance"),
         ({"patience": 0}, "patience"),
+        ({"task": "auto_decoder", "optimiser": "muon"}, "muon.*auto_decoder"),
+        ({"task": "auto_decoder", "weight_decay": 0.1}, "0.1.*auto_decoder"),
     ],
 )
 def test_bad_stages_are_refused(fields: dict, message: str) -> None:

@@ -14,7 +14,7 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 
 from torch import nn
 from tqdm import tqdm
@@ -28,7 +28,7 @@ from learn2add.evaluation import judge_sums, reconstruction_rmse, summarise
 from learn2add.hardware import default_device
 from learn2add.judge import Judge, load_judge
 from learn2add.runs import Run, free_first, kept_run, load_or_train, runs_root
-from learn2add.training import Progress, build_model, make_optimiser, run_epoch
+from learn2add.training import Progress, build_model, run_epoch
 
 KEPT = Path(__file__).parents[1] / "runs" / "part4" / "seeds"
 STEPS = 800
@@ -84,7 +84,7 @@ def adder_alone(
         model, config, stage, digits.subset(len(test)), validation.subset(len(test) // 5)
     )
     with tqdm(total=1, disable=True) as bar:
-        run_epoch(config, Progress(), task, make_optimiser(task, stage), bar)
+        run_epoch(config, Progress(), task, task.optimiser(), bar)
     model.eval()
     return right_sums(model, judge, test)
 
@@ -135,7 +135,8 @@ def main() -> None:
         ]
         for key in [key for key in rows[0] if key not in ("steps", "cells_worst")] if rows else []:
             values = [row[key] for row in rows]
-            print(f"{name:24}{key:12}{mean(values):.4f} of {len(rows)} seeds")
+            spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
+            print(f"{name:24}{key:12}{mean(values):.4f}{spread}, {len(rows)} seeds")
 
 
 if __name__ == "__main__":
