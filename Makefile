@@ -40,16 +40,19 @@ run: $(STAMP) ## execute all notebooks into build/, then print the main figures
 	@$(BIN)/python tools/run_notebooks.py
 	@$(BIN)/python tools/main_figures.py
 
+# Several processes of one thread each share a processor better than one process does.
+SPREAD := -n auto --maxprocesses 4 --no-loadscope-reorder
+test test-fast: export OMP_NUM_THREADS := 1
 test: $(STAMP) ## all checks: style, notebooks (in seconds of training each), tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@status=0; rm -rf build/nbval; \
 	LEARN2ADD_BUDGET=smoke LEARN2ADD_RUNS=build/nbval $(BIN)/python -m pytest \
-		--nbval-lax --nbval-current-env -p no:python notebooks || status=1; \
-	$(BIN)/python -m pytest || status=1; exit $$status
+		--nbval-lax --nbval-current-env -p no:python $(SPREAD) --dist loadscope notebooks || status=1; \
+	$(BIN)/python -m pytest $(SPREAD) --dist loadfile || status=1; exit $$status
 
 test-fast: $(STAMP) ## the tests that take seconds
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest $(SPREAD) --dist loadfile -m "not slow"
 
 notebooks: $(STAMP) ## execute all notebooks in place, to be kept in git
 	@$(BIN)/python tools/run_notebooks.py --in-place

@@ -8,6 +8,14 @@ import pytest
 from learn2add.data import Digits, load_digits
 
 
+LONGEST = ("test_quick.py", "test_benchmark.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that processes that share them end together."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(scope="session")
 def mnist_train() -> Digits:
     """The 50,000 training digits, 28x28."""
