@@ -11,9 +11,12 @@ weight 1.
 Source: report, section 5.2, Table 1.
 """
 
+import json
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from learn2add.collapse import examine
 from learn2add.configs import RunConfig, Stage
@@ -23,10 +26,11 @@ from learn2add.hardware import default_device, default_precision
 from learn2add.judge import Judge
 from learn2add.models import code_of
 from learn2add.objectives import PIXELS, gaussian_kl_of_units
-from learn2add.runs import Run
+from learn2add.runs import Run, kept_file
 
 CODE_SIZE = 7
 STEPS = 1000
+PLACE = "part4/table1"
 
 
 class Weighting(NamedTuple):
@@ -127,3 +131,20 @@ def measure(run: Run, judge: Judge, digits: Digits) -> dict[str, Any]:
         "diversity": sampled.diversity,
         "pictures": (255 * pictures).round().byte().cpu().numpy(),
     }
+
+
+def kept_table() -> tuple[dict[str, Any], NDArray[np.uint8]]:
+    """The table that came with the project; ``tools/table1.py`` makes it.
+
+    Returns:
+        ``steps`` of each run, ``rows`` (``weights``, ``verdict`` and what :func:`measure` found but
+        the pictures) and ``trials`` of the search (``weights``, ``state``, ``right``); and the ten
+        pictures of each row, ``[R, 10, S, S]``.
+
+    Raises:
+        FileNotFoundError: The project came without its kept runs.
+    """
+    folder = kept_file(PLACE)
+    if folder is None:
+        raise FileNotFoundError(f"no kept runs/{PLACE}; tools/table1.py makes it")
+    return json.loads((folder / "table.json").read_text()), np.load(folder / "pictures.npy")

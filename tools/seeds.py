@@ -28,9 +28,10 @@ from learn2add.evaluation import judge_sums, reconstruction_rmse, summarise
 from learn2add.hardware import default_device
 from learn2add.judge import Judge, load_judge
 from learn2add.runs import Run, free_first, kept_run, load_or_train, runs_root
+from learn2add.seeds import PLACE, kept_seeds
 from learn2add.training import Progress, build_model, run_epoch
 
-KEPT = Path(__file__).parents[1] / "runs" / "part4" / "seeds"
+KEPT = Path(__file__).parents[1] / "runs" / PLACE
 STEPS = 800
 """Of the joint stage; the quick recipes have 2,000. The autoencoder's stage has half as many."""
 
@@ -129,14 +130,11 @@ def main() -> None:
         row = measured(name, seed, arguments) | {"steps": arguments.steps}
         kept = arguments.folder / f"{name}-{seed}.json"
         write_atomically(kept, json.dumps(row, indent=1) + "\n")
-    for name in names:
-        rows = [
-            json.loads(file.read_text()) for file in arguments.folder.glob(f"{name}-[0-9]*.json")
-        ]
-        for key in [key for key in rows[0] if key not in ("steps", "cells_worst")] if rows else []:
-            values = [row[key] for row in rows]
+    for name, found in kept_seeds(arguments.folder).items():
+        for key in [key for key in found if key not in ("steps", "cells_worst")]:
+            values = found[key].tolist()
             spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
-            print(f"{name:24}{key:12}{mean(values):.4f}{spread}, {len(rows)} seeds")
+            print(f"{name:24}{key:12}{mean(values):.4f}{spread}, {len(values)} seeds")
 
 
 if __name__ == "__main__":

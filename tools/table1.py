@@ -20,9 +20,9 @@ from learn2add.hardware import default_device
 from learn2add.judge import load_judge
 from learn2add.runs import free_first, load_or_train, load_run, runs_root
 from learn2add.search import search_weights
-from learn2add.weightings import STEPS, TABLE1, Weighting, measure, weighting_config
+from learn2add.weightings import PLACE, STEPS, TABLE1, Weighting, measure, weighting_config
 
-KEPT = Path(__file__).parents[1] / "runs" / "part4" / "table1"
+KEPT = Path(__file__).parents[1] / "runs" / PLACE
 
 
 def main() -> None:
