@@ -7,7 +7,6 @@ import pytest
 
 from learn2add.data import Digits, load_digits
 
-
 LONGEST = ("test_quick.py", "test_benchmark.py")
 
 
