@@ -2,12 +2,13 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from learn2add import __main__ as cli
-from learn2add.benchmark import options
+from learn2add.benchmark import footprint, growth, options
 from learn2add.benchmark.compare import Comparison, Speed, compare
 from learn2add.benchmark.contenders import (
     RECIPE,
@@ -29,6 +30,7 @@ from learn2add.benchmark.table import table
 from learn2add.benchmark.workers import _validation_rmse
 from learn2add.data import Digits, as_float, load_digits
 from learn2add.evaluation import reconstruction_rmse
+from learn2add.figures import growth_curves
 from learn2add.hardware import default_device, default_precision, peak_memory
 from learn2add.training import build_model
 
@@ -171,6 +173,7 @@ def test_refuses_unknown_names() -> None:
     [
         ("--network dense", "invalid choice: 'dense'"),
         ("--peers theano", "invalid choice: 'theano'"),
+        ("--footprint --grow a.png", "not allowed with"),
     ],
 )
 def test_command_line_refuses(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,7 +186,11 @@ def test_command_line_refuses(words: str, said: str, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        ("--grow a.png --network addition", "network must be one of the decoders"),
+        ("--grow a.png --network all", "network must be one of the decoders"),
+        ("--grow nowhere/a.png", "nowhere"),
         ("--batch-size 0", "batch_size must be an integer"),
+        ("--footprint --repeats 0", "repeats must be an integer"),
     ],
 )
 def test_command_line_refuses_before_measuring(
@@ -219,6 +226,66 @@ def test_peak_memory_is_that_of_this_process() -> None:
     held = torch.ones(50_000_000)  # 200 MB
     assert peak_memory() >= max(before, held.numel() * 4)
     assert peak_memory() < 64e9
+
+
+@pytest.mark.parametrize("quantity", list(growth.SIZES))
+def test_every_size_can_be_trained(quantity: str) -> None:
+    base = benchmark_config()
+    for size in growth.SIZES[quantity]:
+        config = growth.grown(base, quantity, size)
+        assert (config == base) == (size == {"batch size": 128, "image size": 28}.get(quantity))
+
+
+def test_a_panel_for_each_quantity() -> None:
+    found = {
+        name: {"sizes": sizes, "median": [2.0] * n, "low": [1.0] * n, "high": [3.0] * n}
+        for name, sizes in growth.SIZES.items()
+        if (n := len(sizes))
+    }
+    figure = growth_curves(found, ylabel="images/s", title="T", caption="C")
+    assert [axes.get_xlabel() for axes in figure.axes] == list(growth.SIZES)
+    for axes, sizes in zip(figure.axes, growth.SIZES.values(), strict=True):
+        (line,) = axes.get_lines()
+        assert line.get_xdata().tolist() == list(sizes)
+        assert [label.get_text() for label in axes.get_xticklabels()] == [f"{s:,}" for s in sizes]
+        assert axes.get_ylim()[0] == 0
+    with pytest.raises(ValueError, match="1 to 4"):
+        growth_curves({}, ylabel="y")
+    bad = {"x": {"sizes": [2, 1], "median": [1, 1], "low": [1, 1], "high": [1, 1]}}
+    with pytest.raises(ValueError, match="rising"):
+        growth_curves(bad, ylabel="y")
+
+
+@pytest.mark.slow
+def test_growth_is_measured(tmp_path: Path) -> None:
+    sizes = {"batch size": (10, 20), "digits to train on": (100, 200)}
+    found = growth.growth(batch_size=10, steps=2, repeats=2, sizes=sizes)
+    assert {name: measured.sizes for name, measured in found.items()} == sizes
+    for measured in found.values():
+        for middle, low, high in zip(measured.median, measured.low, measured.high, strict=True):
+            assert 0 < low <= middle <= high
+    text = growth.growth_table(found)
+    assert [line.split()[0] for line in text.splitlines() if line[:18].strip().isdigit()] == [
+        "10",
+        "20",
+        "100",
+        "200",
+    ]
+
+
+def test_addition_data_takes_less_than_10_megabytes_beyond_the_digits() -> None:
+    count, size = footprint.pairs_bytes()
+    assert count == 321_802
+    assert 321_802 * 20 <= size < 10e6  # two indices of 8 bytes, an addend of 4
+
+
+@pytest.mark.slow
+def test_importing_takes_little_longer_than_torch_alone() -> None:
+    started = footprint.starts(3)
+    assert [start.seconds > 0 for start in started.values()] == [True] * 3
+    for start in started.values():
+        assert start.beyond <= 2.5
+        assert start.memory > 50e6
 
 
 @pytest.mark.slow

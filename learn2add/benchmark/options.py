@@ -1,5 +1,6 @@
 """What ``learn2add benchmark`` understands. Imports nothing heavy, so that ``--help`` is quick."""
 
+from pathlib import Path
 from typing import Any
 
 NETWORKS = ("conv_transpose", "conv_upsample", "interpolation", "addition")
@@ -7,6 +8,8 @@ PEERS = ("lightning", "keras", "pythae")
 EXAMPLES = """\
 examples:
   learn2add benchmark --network all --peers      four networks, three libraries, one table
+  learn2add benchmark --grow growth.png
+  learn2add benchmark --footprint
 """
 
 
@@ -45,4 +48,16 @@ def add_benchmark(commands: Any) -> None:
         default=0,
         metavar="EPOCHS",
         help="also train each for whole epochs (2) and compare the error; takes minutes",
+    )
+    add = benchmark.add_mutually_exclusive_group().add_argument
+    add(
+        "--grow",
+        type=Path,
+        metavar="FILE.png",
+        help="instead: speed against batch, code, image and data size, as a figure; takes minutes",
+    )
+    add(
+        "--footprint",
+        action="store_true",
+        help="instead: time of imports, peak memory, size of the addition data",
     )
