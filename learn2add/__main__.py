@@ -283,17 +283,9 @@ def run_judge(arguments: argparse.Namespace) -> None:
 
 def run_benchmark(arguments: argparse.Namespace) -> None:
     """``learn2add benchmark``."""
-    from learn2add.benchmark import compare, flops_per_image, table
+    from learn2add.benchmark.command import report
 
-    speeds = compare(
-        batch_size=arguments.batch_size,
-        steps=arguments.steps,
-        repeats=arguments.repeats,
-        epochs=arguments.quality,
-        say=lambda line: print(line, file=sys.stderr, flush=True),
-    )
-    flops = flops_per_image(min(arguments.batch_size, 1000))
-    print(table(speeds, flops, arguments.batch_size, arguments.quality))
+    print(report(arguments))
 
 
 COMMANDS = {

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import learn2add
+from learn2add.benchmark.options import add_benchmark
 
 DATASETS = ("MNIST", "FashionMNIST")
 DECODERS = ("conv_transpose", "conv_upsample", "interpolation")
@@ -82,7 +83,7 @@ def make_parser() -> Parser:
     _evaluate(commands)
     _add(commands)
     _judge(commands)
-    _benchmark(commands)
+    add_benchmark(commands)
     return parser
 
 
@@ -215,24 +216,3 @@ def _judge(commands: Any) -> None:
     judge.add_argument("--seed", type=int, default=0, help="default: 0, as for the kept weights")
     judge.add_argument("--epochs", type=int, help="default: as for the kept weights")
     judge.add_argument("-o", "--output", type=Path, metavar="FILE.safetensors", help="write here")
-
-
-def _benchmark(commands: Any) -> None:
-    benchmark = commands.add_parser(
-        "benchmark",
-        help="compare training speed with the usual loop",
-        description="Train one network in the loop that coursework usually has and in this\n"
-        "project's, in turns, and compare: about a minute.",
-    )
-    benchmark.add_argument("--batch-size", type=int, default=128, help="default: 128")
-    benchmark.add_argument("--repeats", type=int, default=7, help="turns of each; default: 7")
-    benchmark.add_argument("--steps", type=int, default=30, help="steps per turn; default: 30")
-    benchmark.add_argument(
-        "--quality",
-        type=int,
-        nargs="?",
-        const=2,
-        default=0,
-        metavar="EPOCHS",
-        help="also train each for whole epochs (2) and compare the error; takes minutes",
-    )

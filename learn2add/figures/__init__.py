@@ -37,7 +37,7 @@ from learn2add.figures.pictures import (
 )
 from learn2add.figures.sheets import PALETTE, STYLE
 from learn2add.figures.slider import sum_slider
-from learn2add.figures.studies import strength_curves
+from learn2add.figures.studies import growth_curves, strength_curves
 
 __all__ = [
     "PALETTE",
@@ -53,6 +53,7 @@ __all__ = [
     "digit_map",
     "film",
     "floors_bar",
+    "growth_curves",
     "image_grid",
     "importance_bars",
     "pairs_strip",

@@ -1,4 +1,6 @@
-"""Figures of the sibling studies: measures against a strength, a size or a number of labels."""
+"""Figures of the sibling studies: measures against a strength, a size or a number of labels;
+speed against the size of the work.
+"""
 
 from collections.abc import Mapping
 
@@ -75,4 +77,55 @@ def strength_curves(
     known = [axes.get_legend_handles_labels() for axes in grid[0]]
     by_name = {label: handle for found in known for handle, label in zip(*found, strict=True)}
     legend_over_panels(figure, [by_name[name] for name in names])
+    return figure
+
+
+@styled
+def growth_curves(
+    measured: Mapping[str, Mapping[str, ArrayLike]],
+    *,
+    ylabel: str,
+    title: str | None = None,
+    caption: str | None = None,
+) -> Figure:
+    """Draw one measure against several quantities that grew, a panel each, on one scale from 0.
+
+    Args:
+        measured: Per quantity (it names the x axis), 1 to 4 of them, ``{"sizes": [N],
+            "median": [N], "low": [N], "high": [N]}``; sizes rise and are above 0.
+        ylabel: What is measured, with its unit.
+        title: Above.
+        caption: Below.
+    """
+    if not 1 <= len(measured) <= 4:
+        raise ValueError(f"measured must hold 1 to 4 quantities, got {len(measured)}")
+    panels = {}
+    for name, found in measured.items():
+        x = as_numbers(f"measured[{name!r}]['sizes']", found["sizes"], low=1e-12)
+        if x.ndim != 1 or len(x) < 2 or (x[1:] <= x[:-1]).any():
+            raise ValueError(f"measured[{name!r}]['sizes'] must be two or more rising numbers")
+        lines = ("median", "low", "high")
+        panels[name] = (
+            x,
+            *(
+                as_numbers(f"measured[{name!r}][{line!r}]", found[line], (len(x),), low=0)
+                for line in lines
+            ),
+        )
+    rows, columns = (len(panels) + 1) // 2, min(2, len(panels))
+    shape = {"squeeze": False, "sharey": True}
+    figure, grid = plot(4.6 * columns, 2.9 * rows + 0.5, title, caption, rows, columns, **shape)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    for axes, (name, (x, middle, low, high)) in zip(grid.flat, panels.items(), strict=False):
+        axes.fill_between(x, low, high, color=PALETTE[0], alpha=0.2, linewidth=0)
+        axes.plot(x, middle, color=PALETTE[0], marker=DOTS[0], markersize=4.5)
+        axes.set_xscale("log")
+        axes.set_xticks(x, [f"{value:,g}" for value in x])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set(xlabel=name)
+        axes.grid(axis="y", color="#e4e4e4", linewidth=0.7)
+    for axes in grid[:, 0]:
+        axes.set(ylabel=ylabel, ylim=(0, None))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     return figure
