@@ -29,7 +29,7 @@ from learn2add.objectives import PIXELS, gaussian_kl_of_units
 from learn2add.runs import Run, kept_file
 
 CODE_SIZE = 7
-STEPS = 1000
+STEPS = 700
 PLACE = "part4/table1"
 
 
@@ -138,8 +138,8 @@ def kept_table() -> tuple[dict[str, Any], NDArray[np.uint8]]:
 
     Returns:
         ``steps`` of each run, ``rows`` (``weights``, ``verdict`` and what :func:`measure` found but
-        the pictures) and ``trials`` of the search (``weights``, ``state``, ``right``); and the ten
-        pictures of each row, ``[R, 10, S, S]``.
+        the pictures), ``search_steps`` of a trial and ``trials`` of the search (``weights``,
+        ``state``, ``right``); and the ten pictures of each row, ``[R, 10, S, S]``.
 
     Raises:
         FileNotFoundError: The project came without its kept runs.

@@ -30,19 +30,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=STEPS, help=f"of each run; default: {STEPS}")
     parser.add_argument("--trials", type=int, default=14, help="of the search; default: 14")
+    parser.add_argument("--search-steps", type=int, default=500, help="of a trial; default: 500")
     parser.add_argument("--folder", type=Path, default=KEPT, help="where the figures go")
     arguments = parser.parse_args()
     steps, root = arguments.steps, runs_root() / "quick" / "table1"
-    study = search_weights(root / f"search-{steps}.log", arguments.trials, steps=steps)
+
+    def trained(*weightings: Weighting) -> dict[Path, Weighting]:
+        """Each in its folder; two rows of the table stand there twice."""
+        places = {
+            root / f"{steps}-{'-'.join(f'{weight:.3g}' for weight in weighting[:4])}": weighting
+            for weighting in weightings
+        }
+        for folder in tqdm(free_first(places), total=len(places), unit=" rows"):
+            config = weighting_config(places[folder], steps=steps, epochs=1)
+            load_or_train(config, folder, progress=False)
+        return places
+
+    places = trained(*TABLE1)
+    trial_steps = arguments.search_steps
+    study = search_weights(root / f"search-{trial_steps}.log", arguments.trials, steps=trial_steps)
     found = Weighting(**study.best_params, verdict="found by search")
+    places |= trained(found)
     judge, validation = load_judge(), load_digits("MNIST", "validation").to(default_device())
-    places = {  # two rows of the table stand there twice
-        root / f"{steps}-{'-'.join(f'{weight:.3g}' for weight in weighting[:4])}": weighting
-        for weighting in (*TABLE1, found)
-    }
-    for folder in tqdm(free_first(places), total=len(places), unit=" rows"):
-        config = weighting_config(places[folder], steps=steps, epochs=1)
-        load_or_train(config, folder, progress=False)
     known = {
         weighting[:4]: measure(load_run(folder), judge, validation)
         for folder, weighting in places.items()
@@ -57,7 +66,7 @@ def main() -> None:
         {"weights": list(trial.params.values()), "state": trial.state.name, "right": trial.value}
         for trial in study.trials
     ]
-    table = {"steps": steps, "rows": rows, "trials": trials}
+    table = {"steps": steps, "rows": rows, "search_steps": trial_steps, "trials": trials}
     packed = io.BytesIO()
     np.save(packed, np.stack(pictures))
     arguments.folder.mkdir(parents=True, exist_ok=True)
