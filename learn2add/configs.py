@@ -134,6 +134,8 @@ class RunConfig:
         for digit, addend in cells:
             if not 0 <= digit <= digit + addend <= 9:
                 raise ValueError(f"held_out names {digit} + {addend}; allowed are sums from 0 to 9")
+        if self.embed_addend and not self.kind.adder:
+            raise ValueError(f"embed_addend is True; model {self.model!r} has no adder")
         if self.contrast and {s.partners for s in self.stages if s.task == "addition"} != {"batch"}:
             raise ValueError(
                 f"contrast is {self.contrast}; allowed where all addition stages have partners "

@@ -115,6 +115,11 @@ def _train(commands: Any) -> None:
         const=HELD_OUT,
         help="never train ten of the 55 sums: " + ", ".join(f"{d}+{a}" for d, a in HELD_OUT),
     )
+    add(
+        "--embed-addend",
+        action=argparse.BooleanOptionalAction,
+        help="part3, part4: whether the adder embeds the addend first",
+    )
     add("--seed", type=int, metavar="N", help="decides initial weights and order of the data")
     add("--precision", choices=("float32", "bfloat16"), help="default: the faster one here")
     add = train.add_argument_group("weights of the loss (part3, part4)").add_argument

@@ -65,6 +65,10 @@ class Stage:
     distort: float = 0.0
     """Likewise: strength of deformations of the pictures shown, which are to be undone. The
     decoder cannot know how the picture lay before, so the code has no use for how it lies."""
+    starts: int = 1
+    """The adder's stage only: so many adders learn side by side, each from first weights of its
+    own, and the best on validation stays. Needs ``epochs`` 1. See
+    :mod:`learn2add.side_by_side`."""
     addend_noise: float = 0.0
     """Standard deviation of normal noise on the addends of training pairs."""
     reconstruct_every: int = 4
@@ -89,6 +93,12 @@ class Stage:
         check_int("shift", self.shift, 0, 8)
         check_int("occlude", self.occlude, 0, 28)
         check_int("fit_steps", self.fit_steps, 1, 10_000)
+        check_int("starts", self.starts, 1, 1000)
+        if self.starts > 1 and (self.task != "adder" or self.epochs > 1):
+            raise ValueError(
+                f"starts is {self.starts}; above 1 it is allowed for the adder task with epochs 1; "
+                f"these are task {self.task!r}, epochs {self.epochs}"
+            )
         check_finite("code_rate", self.code_rate)
         if not 0 < self.code_rate <= 1000:
             raise ValueError(f"code_rate is {self.code_rate}; allowed is above 0, up to 1000")

@@ -7,12 +7,14 @@ model. Here: the autoencoder's stage and the adder's; the joint one is in
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from learn2add import parallel
+from learn2add.adders import Adder
 from learn2add.augmentation import deformed, shifted
 from learn2add.collapse import Health
 from learn2add.configs import RunConfig, Stage
@@ -23,6 +25,7 @@ from learn2add.models import AdditionModel, Autoencoder, code_of, encode
 from learn2add.objectives import gaussian_kl, gaussian_nll, picture_loss, squared_error
 from learn2add.optimisers import Muon
 from learn2add.pairs import AdditionPairs, Pairs
+from learn2add.side_by_side import SideBySide
 
 EVALUATION_BATCH = 500
 
@@ -172,7 +175,8 @@ class AdderTask(PairsTask):
 
     Codes are computed once, so a step costs a few matrix products of the small adder. The best
     answer to random partners is the mean code of the sum's class; a generative adder learns the
-    distribution of the class's codes, by maximum likelihood.
+    distribution of the class's codes, by maximum likelihood. With ``stage.starts`` several learn
+    side by side; the best on validation is put into the model.
     """
 
     def __post_init__(self) -> None:
@@ -181,9 +185,17 @@ class AdderTask(PairsTask):
             self.codes = encode(self.model, self.train.images)
             self.validation_codes = encode(self.model, self.validation.images)
 
+    @cached_property
+    def several(self) -> SideBySide | None:
+        """The adders that learn side by side; None where there is one."""
+        if self.stage.starts == 1:
+            return None
+        adder, seed = self.model.adder, self.config.seed
+        return SideBySide(adder, self.stage.starts, adder_loss, seed)
+
     def parameters(self) -> Iterator[nn.Parameter]:
-        """The adder's."""
-        return self.model.adder.parameters()
+        """The adder's, or those of several."""
+        return (self.several or self.model.adder).parameters()
 
     def batches(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Codes, addends and partners' codes."""
@@ -191,20 +203,40 @@ class AdderTask(PairsTask):
             yield self.codes[pairs.input], pairs.addend, self.codes[pairs.target]
 
     def validation_batches(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Fixed pairs of the validation pictures."""
+        """Fixed pairs of the validation pictures; of several adders the best is chosen first."""
+        codes = self.validation_codes
+        if self.several:
+            at = self.fixed
+            losses = self.several.losses(codes[at.input], at.addend, codes[at.target])
+            self.several.keep(int(losses.argmin()))
         for pairs in split(self.fixed, EVALUATION_BATCH):
-            codes = self.validation_codes
             yield codes[pairs.input], pairs.addend, codes[pairs.target]
 
     def step(self, batch: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Squared error, or likelihood, between the adder's code and the partner's."""
-        z, addend, z_target = batch
-        z_sum, p = code_of(self.model.adder, z, addend)
-        return (squared_error(z_sum, z_target) if p is None else gaussian_nll(p, z_target)), {}
+        """See :func:`adder_loss`; while several learn, the least of theirs."""
+        if self.several and self.model.training:
+            return self.several.loss(*batch), {}
+        return adder_loss(self.model.adder, *batch), {}
 
     def pictures(self) -> dict[str, Tensor]:
         """None: this stage draws nothing."""
         return {}
+
+
+def adder_loss(adder: Adder, z: Tensor, addend: Tensor, z_target: Tensor) -> Tensor:
+    """Squared error, or negative log-likelihood, between the adder's code and the partner's.
+
+    Args:
+        adder: Makes a code or a distribution of codes.
+        z: Codes of the inputs, ``[B, code_size]``.
+        addend: The numbers added, ``[B]``.
+        z_target: Codes of the partners, ``[B, code_size]``.
+
+    Returns:
+        A scalar, mean over the batch.
+    """
+    z_sum, p = code_of(adder, z, addend)
+    return squared_error(z_sum, z_target) if p is None else gaussian_nll(p, z_target)
 
 
 def shuffled(count: int, stage: Stage, generator: torch.Generator) -> Iterator[Tensor]:

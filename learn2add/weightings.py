@@ -29,7 +29,7 @@ from learn2add.objectives import PIXELS, gaussian_kl_of_units
 from learn2add.runs import Run, kept_file
 
 CODE_SIZE = 7
-STEPS = 700
+STEPS = 1500
 PLACE = "part4/table1"
 
 

@@ -180,6 +180,15 @@ def test_weights_of_the_loss_are_options() -> None:
     assert "match-5.5" in name
 
 
+def test_the_adder_may_be_told_one_number_or_embed_it() -> None:
+    config, name, _ = recipe("part4", "--budget", "quick", "--no-embed-addend")
+    assert config == dataclasses.replace(recipes.part4(budget="quick"), embed_addend=False)
+    assert name.endswith("embed_addend-False")
+    assert recipe("part3", "--embed-addend")[0].embed_addend
+    with pytest.raises(ValueError, match="embed_addend .* no adder"):
+        recipe("part2", "--embed-addend")
+
+
 def test_other_parts_have_no_choice_of_model() -> None:
     with pytest.raises(ValueError, match="--model .* part4"):
         recipe("part3", "--model", "generative_addition")

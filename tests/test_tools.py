@@ -29,14 +29,14 @@ def test_seeds_are_trained_once_and_differ(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["seeds.py", *words])
     runpy.run_path(str(TOOLS / "seeds.py"), run_name="__main__")
     rows = {file.stem: json.loads(file.read_text()) for file in (tmp_path / "kept").iterdir()}
-    assert len(rows) == 2 * 7
+    assert len(rows) == 2 * 8
     for name in ("conv_transpose", "conv_upsample", "addition", "generative_addition"):
         assert rows[f"{name}-0"]["rmse"] != rows[f"{name}-1"]["rmse"]
     for name in ("adder", "adder_embedded"):
         assert rows[f"{name}-0"]["cells_mean"] != rows[f"{name}-1"]["cells_mean"]
 
     weights = sorted((tmp_path / "runs").rglob("weights.safetensors"))
-    assert len(weights) == 2 * 5
+    assert len(weights) == 2 * 6
     (tmp_path / "kept" / "addition-1.json").unlink()
     (tmp_path / "runs" / "quick").rename(tmp_path / "runs" / "elsewhere")
     runpy.run_path(str(TOOLS / "seeds.py"), run_name="__main__")
@@ -80,6 +80,24 @@ def test_code_sizes_are_trained_once(tmp_path, monkeypatch, capsys):
     assert len(weights) == 2
     runpy.run_path(str(TOOLS / "code_sizes.py"), run_name="__main__")
     assert [file.stat().st_mtime_ns for file in weights] == written
+
+
+@pytest.mark.slow
+def test_long_codes_are_measured_at_every_strength(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LEARN2ADD_RUNS", str(tmp_path / "runs"))
+    words = ["--passes", "2", "--budget", "smoke", "--names", "code4", "code64-noise"]
+    monkeypatch.setattr(sys, "argv", ["long_codes.py", *words, "--folder", str(tmp_path / "kept")])
+    runpy.run_path(str(TOOLS / "long_codes.py"), run_name="__main__")
+    table = json.loads((tmp_path / "kept" / "figures.json").read_text())
+    assert list(table["runs"]) == ["code4", "code64-noise"]
+    printed = capsys.readouterr().out
+    for name, row in table["runs"].items():
+        for split in ("validation", "test"):
+            assert len(row[split]["mse"]) == len(row[split]["psnr"]) == len(table["strengths"])
+        assert row["validation"]["mse"] != row["test"]["mse"]
+        assert f"{name}: squared error {row['test']['mse'][0]:.5f}" in printed
+    weights = sorted((tmp_path / "runs").rglob("weights.safetensors"))
+    assert [file.parent.name for file in weights] == ["code4", "code64-noise"]
 
 
 @pytest.mark.slow
