@@ -260,6 +260,14 @@ def test_weightings_table_keeps_each_row_together() -> None:
     assert "0 + 0 to 0 + 9" in [text.get_text() for text in axes.texts]
 
 
+def test_weights_found_by_search_keep_to_their_columns() -> None:
+    rows, pictures = weightings(2)
+    rows[0]["weights"] = (0.17091214, 0.054047, 1.1901078e-05, 1.0819e-06)
+    (axes,) = figures.weightings_table(rows, pictures).axes
+    found = [text.get_text() for text in axes.texts]
+    assert {"0.17", "0.054", "1.2e-05", "1.1e-06"} < set(found)
+
+
 def test_weightings_table_takes_float_pictures() -> None:
     rows, pictures = weightings(2)
     (axes,) = figures.weightings_table(rows, (pictures / 255).astype(np.float32)).axes

@@ -85,11 +85,11 @@ def test_code_sizes_are_trained_once(tmp_path, monkeypatch, capsys):
 @pytest.mark.slow
 def test_long_codes_are_measured_at_every_strength(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LEARN2ADD_RUNS", str(tmp_path / "runs"))
-    words = ["--passes", "2", "--budget", "smoke", "--names", "code4", "code64-noise"]
+    words = ["--passes", "2", "--budget", "smoke", "--names", "code4-noise", "code64-noise"]
     monkeypatch.setattr(sys, "argv", ["long_codes.py", *words, "--folder", str(tmp_path / "kept")])
     runpy.run_path(str(TOOLS / "long_codes.py"), run_name="__main__")
     table = json.loads((tmp_path / "kept" / "figures.json").read_text())
-    assert list(table["runs"]) == ["code4", "code64-noise"]
+    assert list(table["runs"]) == ["code4-noise", "code64-noise"]
     printed = capsys.readouterr().out
     for name, row in table["runs"].items():
         for split in ("validation", "test"):
@@ -97,7 +97,7 @@ def test_long_codes_are_measured_at_every_strength(tmp_path, monkeypatch, capsys
         assert row["validation"]["mse"] != row["test"]["mse"]
         assert f"{name}: squared error {row['test']['mse'][0]:.5f}" in printed
     weights = sorted((tmp_path / "runs").rglob("weights.safetensors"))
-    assert [file.parent.name for file in weights] == ["code4", "code64-noise"]
+    assert [file.parent.name for file in weights] == ["code4-noise", "code64-noise"]
 
 
 @pytest.mark.slow

@@ -725,3 +725,19 @@ def test_facts_are_readable_json(unfinished: dict[str, bytes]) -> None:
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
     assert json.loads(header["__metadata__"]["facts"])["epoch"] == 2
+
+
+def test_subnormal_numbers_are_zero_while_training_and_only_then(tmp_path: Path) -> None:
+    tiny = torch.full((8,), 1e-40)
+    with training.flushing_subnormals():
+        assert not (tiny * 1).any()
+    assert (tiny * 1).all()
+    seen = []
+    digits = load_digits("MNIST", "train").subset(100)
+    config = RunConfig((Stage("autoencoder", 1, 2, 10),), "autoencoder")
+
+    def after_epoch(row: dict) -> None:
+        seen.append(bool((tiny * 1).any()))
+
+    train(config, digits, digits, tmp_path, progress=False, after_epoch=after_epoch)
+    assert seen == [False] and (tiny * 1).all()

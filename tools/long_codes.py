@@ -26,11 +26,9 @@ from learn2add.robustness import redrawn
 from learn2add.runs import Run, free_first, load_or_train, runs_root
 
 KEPT = Path(__file__).parents[1] / "runs" / "part2" / "long_codes"
-PASSES = 12
+PASSES = 8
 PLAN = {
-    "code4": {"code_size": 4},
     "code4-noise": {"code_size": 4, "noise": 0.3},
-    "code7": {"code_size": 7},
     "code10": {"code_size": 10},
     "code64-noise": {"code_size": 64, "noise": 0.5},
 }

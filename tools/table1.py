@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=STEPS, help=f"of each run; default: {STEPS}")
     parser.add_argument("--trials", type=int, default=14, help="of the search; default: 14")
-    parser.add_argument("--search-steps", type=int, default=500, help="of a trial; default: 500")
+    parser.add_argument("--search-steps", type=int, help="of a trial; default: those of a run")
     parser.add_argument("--folder", type=Path, default=KEPT, help="where the figures go")
     arguments = parser.parse_args()
     steps, root = arguments.steps, runs_root() / "quick" / "table1"
@@ -47,7 +47,7 @@ def main() -> None:
         return places
 
     places = trained(*TABLE1)
-    trial_steps = arguments.search_steps
+    trial_steps = arguments.search_steps or steps
     study = search_weights(root / f"search-{trial_steps}.log", arguments.trials, steps=trial_steps)
     found = Weighting(**study.best_params, verdict="found by search")
     places |= trained(found)

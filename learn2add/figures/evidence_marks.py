@@ -36,8 +36,7 @@ VERDICT = 7.5
 
 def draw_weighting(axes: Axes, y: float, row: Mapping[str, Any]) -> None:
     """Write one row of the table of weightings at the height ``y``, all but its pictures."""
-    short = {"precision": 3, "fractional": False, "trim": "-"}  # 0.00001, not 1e-05
-    weights = [np.format_float_positional(weight, **short) for weight in row["weights"]]
+    weights = [short(weight) for weight in row["weights"]]
     measured = [percent(row["accuracy"]), str(row["digits"]), f"{row['active']}/{row['code_size']}"]
     for x, text in zip(COLUMNS.values(), [*weights, *measured], strict=True):
         write(axes, x, y, text, SMALL)
@@ -45,6 +44,12 @@ def draw_weighting(axes: Axes, y: float, row: Mapping[str, Any]) -> None:
     axes.text(VERDICT, y, verdict, size=SMALL, va="center")
     for share, colour in ((1, "#e6e6e6"), (row["accuracy"], PALETTE[0])):
         axes.add_patch(Rectangle((12.2, y - 0.25), 1.8 * share, 0.5, color=colour, linewidth=0))
+
+
+def short(weight: float) -> str:
+    """A weight in as many characters as its column has room for: 0.00001, but 1.1e-06."""
+    text = np.format_float_positional(weight, precision=2, fractional=False, trim="-")
+    return text if len(text) <= 7 else f"{weight:.1e}"
 
 
 def head_weightings(axes: Axes, drawn: str) -> None:
