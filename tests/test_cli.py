@@ -181,10 +181,10 @@ def test_weights_of_the_loss_are_options() -> None:
 
 
 def test_the_adder_may_be_told_one_number_or_embed_it() -> None:
-    config, name, _ = recipe("part4", "--budget", "quick", "--no-embed-addend")
-    assert config == dataclasses.replace(recipes.part4(budget="quick"), embed_addend=False)
-    assert name.endswith("embed_addend-False")
-    assert recipe("part3", "--embed-addend")[0].embed_addend
+    config, name, _ = recipe("part4", "--budget", "quick", "--embed-addend")
+    assert config == dataclasses.replace(recipes.part4(budget="quick"), embed_addend=True)
+    assert name.endswith("embed_addend-True")
+    assert not recipe("part3", "--no-embed-addend")[0].embed_addend
     with pytest.raises(ValueError, match="embed_addend .* no adder"):
         recipe("part2", "--embed-addend")
 
