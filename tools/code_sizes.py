@@ -2,7 +2,7 @@
 
 Each is Part II's quick run with squared error. Every run lies under ``LEARN2ADD_RUNS`` (or
 ``runs``), so a second call goes on where the first was stopped. The squared errors per pixel of the
-validation digits go to ``runs/latent/code_sizes/errors.json``.
+validation digits go to ``runs/part2/code_sizes/errors.json``.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from learn2add.checkpoints import write_atomically
 from learn2add.evaluation import reconstruction_rmse
 from learn2add.hardware import default_device
 
-KEPT = Path(__file__).parents[1] / "runs" / "latent" / "code_sizes"
+KEPT = Path(__file__).parents[1] / "runs" / "part2" / "code_sizes"
 SIZES = (*range(1, 11), 16, 32, 64, 128)
 
 
