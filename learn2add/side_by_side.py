@@ -30,15 +30,13 @@ class SideBySide:
     Args:
         part: The first of them; :meth:`keep` overwrites its weights. Without buffers.
         count: How many in all.
-        losses: Mean loss of a part on a batch: ``losses(part, *batch)``, a scalar.
+        loss: Mean loss of a part on a batch: ``loss(part, *batch)``, a scalar.
         seed: Decides the new weights.
     """
 
-    def __init__(
-        self, part: nn.Module, count: int, losses: Callable[..., Tensor], seed: int
-    ) -> None:
-        self.part, self.call = part, _Calling(part, losses)
-        parts = [_Calling(part, losses)]
+    def __init__(self, part: nn.Module, count: int, loss: Callable[..., Tensor], seed: int) -> None:
+        self.part, self.call = part, _Calling(part, loss)
+        parts, device = [self.call], next(part.parameters()).device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             for _ in range(count - 1):
@@ -46,8 +44,7 @@ class SideBySide:
                 for module in fresh.modules():
                     if hasattr(module, "reset_parameters"):
                         module.reset_parameters()
-                device = next(part.parameters()).device
-                parts.append(_Calling(fresh.to(device), losses))
+                parts.append(_Calling(fresh.to(device), loss))
         stacked, _ = stack_module_state(parts)
         self.weights = {name: nn.Parameter(tensor.detach()) for name, tensor in stacked.items()}
 

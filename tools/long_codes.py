@@ -21,9 +21,9 @@ from learn2add.configs import RunConfig
 from learn2add.corruptions import noisy
 from learn2add.data import Digits
 from learn2add.hardware import default_device
-from learn2add.judge import load_judge
+from learn2add.judge import Judge, load_judge
 from learn2add.robustness import redrawn
-from learn2add.runs import Run, free_first, load_or_train, runs_root
+from learn2add.runs import Run, free_first, load_or_train, load_run, runs_root
 
 KEPT = Path(__file__).parents[1] / "runs" / "part2" / "long_codes"
 PASSES = 8
@@ -44,9 +44,8 @@ def config_of(name: str, arguments: argparse.Namespace) -> RunConfig:
     return replace(config, **few)
 
 
-def figures_of(run: Run, digits: Digits) -> dict[str, Any]:
+def figures_of(run: Run, judge: Judge, digits: Digits) -> dict[str, Any]:
     """Squared error and PSNR at every strength of noise."""
-    judge = load_judge(device=digits.images.device)
     rows = redrawn(run.model(digits.images.device), judge, digits, noisy, STRENGTHS)
     return {key: [round(getattr(row, key), 6) for row in rows] for key in ("mse", "psnr")}
 
@@ -63,15 +62,15 @@ def main() -> None:
     places = {root / name: name for name in arguments.names}
     for folder in tqdm(free_first(places), total=len(places), unit=" runs"):
         load_or_train(config_of(places[folder], arguments), folder, progress=False)
-    splits = {
-        split: load_digits("MNIST", split).to(default_device()) for split in ("validation", "test")
-    }
+    device = default_device()
+    judge = load_judge(device=device)
+    splits = {split: load_digits("MNIST", split).to(device) for split in ("validation", "test")}
     if arguments.budget == "smoke":
         splits = {split: digits.subset(300) for split, digits in splits.items()}
     table: dict[str, Any] = {"passes": arguments.passes, "strengths": STRENGTHS, "runs": {}}
     for folder, name in places.items():
-        run = load_or_train(config_of(name, arguments), folder)
-        found = {split: figures_of(run, digits) for split, digits in splits.items()}
+        run = load_run(folder)
+        found = {split: figures_of(run, judge, digits) for split, digits in splits.items()}
         table["runs"][name] = PLAN[name] | {"seconds": run.result["seconds"]} | found
         print(f"{name}: squared error {found['test']['mse'][0]:.5f} per pixel, clean test digits")
     write_atomically(arguments.folder / "figures.json", json.dumps(table, indent=1) + "\n")

@@ -47,12 +47,11 @@ def config_of(name: str, seed: int, *, budget: str, steps: int) -> RunConfig:
     """A decoder's quick run, or a model's with shorter stages."""
     if name in DECODERS:
         return recipes.part2(name, "l2", 2, budget=budget, seed=seed)
-    if name == ONE_START:
-        config = recipes.part4(budget=budget, seed=seed)
-    elif name in recipes.PART4:
-        config = recipes.part4(name, budget=budget, seed=seed)
-    else:
+    if name == "addition":
         config = recipes.part3(budget=budget, seed=seed)
+    else:
+        model = "generative_addition" if name == ONE_START else name
+        config = recipes.part4(model, budget=budget, seed=seed)
     first, adder, joint = config.stages
     if name == ONE_START:
         adder = replace(adder, starts=1, learning_rate=1e-2)
