@@ -61,7 +61,7 @@ def goals(budget: str) -> list[Goal]:
     if budget == "smoke":
         tiny = replace(recipes.part3(budget="smoke"), train_size=1000)
         return [Goal("95 % of the sums right", tiny, right_sums)]
-    stage = Stage("autoencoder", 5, None, 128, 6e-3, "one_cycle", "l2", **recipes.MUON)
+    stage = Stage("autoencoder", 6, None, 128, 6e-3, "one_cycle", "l2", **recipes.MUON)
     redraw = replace(recipes.part2(), stages=(stage,), hidden="relu")
     return [
         Goal("RMSE 0.1839 at code size 2", redraw, error),

@@ -18,6 +18,8 @@ from learn2add.figures.sheets import PALETTE, plot, styled
 
 HUES = (*PALETTE[:7], "#8c6d46", "#999999", "#6a3d9a")
 """One for each digit; the points are the digits themselves, so nothing hangs on the colour."""
+ALL_SHOWN = 1000
+"""Up to so many digits a map of codes leaves none out."""
 
 
 class Sheet(NamedTuple):
@@ -42,7 +44,8 @@ def code_maps(
 
     Args:
         maps: By name, points ``[N, 2]`` of the digits. A map with a sheet of its name shows the
-            sheet's part of the plane; others all but the outermost hundredth on each side.
+            sheet's part of the plane; others everything up to :data:`ALL_SHOWN` digits, of more
+            all but the outermost hundredth on each side.
         labels: Digits ``[N]``.
         sheets: By name, pictures on the plane of the map of that name. With a sheet for every map,
             each stands under its map; at most 3 maps.
@@ -67,7 +70,7 @@ def code_maps(
     for (name, at), panels in zip(points.items(), places, strict=True):
         sheet = sheets.get(name)
         corners = sheet and as_numbers(f"sheets[{name!r}].corners", sheet.corners, (2, 2))
-        low, high = np.quantile(at, (0.01, 0.99), axis=0) if corners is None else corners
+        low, high = _reach(at) if corners is None else corners
         _scatter(panels[0], at, digits)
         panels[0].set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), title=name)
         if sheet:
@@ -80,9 +83,19 @@ def code_maps(
     return figure
 
 
+def _reach(at: NDArray) -> tuple[NDArray, NDArray]:
+    """Lower and upper limits of a map of points ``[N, 2]``."""
+    if len(at) > ALL_SHOWN:
+        low, high = np.quantile(at, (0.01, 0.99), axis=0)
+        return low, high
+    margin = 0.04 * np.ptp(at, axis=0)
+    return at.min(0) - margin, at.max(0) + margin
+
+
 def _scatter(axes: Axes, at: NDArray, digits: NDArray) -> None:
+    size = 16 if len(at) > 200 else 36
     for digit in range(10):
-        axes.scatter(*at[digits == digit].T, s=16, marker=f"${digit}$", color=HUES[digit])
+        axes.scatter(*at[digits == digit].T, s=size, marker=f"${digit}$", color=HUES[digit])
     axes.set(xlabel="first number", ylabel="second number")
 
 
