@@ -37,8 +37,8 @@ $(STAMP): pyproject.toml
 run: export LEARN2ADD_RUNS := $(if $(filter reference,$(LEARN2ADD_BUDGET)),,$(CURDIR)/build/runs)
 run: $(STAMP) ## execute all notebooks into build/, then print the main figures
 	@$(BIN)/python -m learn2add data
-	@$(BIN)/python tools/run_notebooks.py
-	@$(BIN)/python tools/main_figures.py
+	@status=0; $(BIN)/python tools/run_notebooks.py || status=1; \
+	$(BIN)/python tools/main_figures.py || status=1; exit $$status
 
 # Several processes of one thread each share a processor better than one process does.
 SPREAD := -n auto --maxprocesses 4 --no-loadscope-reorder
