@@ -14,6 +14,11 @@ from torch import Tensor, nn
 
 from learn2add.optimisers import moments_of
 
+EIGHT_BITS_FROM = 50_000
+"""Elements of a tensor that is kept in eight bits. Four layers have as many, 98 % of all weights;
+the code's own layer is not among them: of its rows the error would be seen in every picture."""
+SCALE = "|scale"
+
 
 class CheckpointError(RuntimeError):
     """A file of a run is damaged, or is not what its name says."""
@@ -70,19 +75,57 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, facts
 
 
+def pack_weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights in little more than a byte each, to be kept in git.
+
+    Each row of a large tensor becomes int8, its largest element 127, and one float32 ``scale``; all
+    others become float16. The kept run of code size 2 draws with an RMSE of 0.1834, not 0.1833.
+    """
+    found = {}
+    for name, tensor in tensors.items():
+        if tensor.numel() < EIGHT_BITS_FROM:
+            found[name] = tensor.half()
+            continue
+        rows = tensor.float().flatten(1)
+        scale = rows.abs().amax(1, keepdim=True).clamp(min=1e-30) / 127
+        found[name] = (rows / scale).round().to(torch.int8).view(tensor.shape)
+        found[name + SCALE] = scale[:, 0]
+    return found
+
+
+def unpack_weights(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What :func:`pack_weights` packed, or weights of any float type, as float32.
+
+    Raises:
+        CheckpointError: Scales are missing or do not fit; ``path`` is named.
+    """
+    found = {}
+    for name, tensor in tensors.items():
+        if name.endswith(SCALE):
+            continue
+        found[name] = tensor.float()
+        if tensor.dtype == torch.int8:
+            scale = tensors.get(name + SCALE)
+            if scale is None or scale.shape != tensor.shape[:1]:
+                raise CheckpointError(f"{path} is damaged: {name} has no scale for each row")
+            found[name] *= scale.view(-1, *[1] * (tensor.dim() - 1))
+    return found
+
+
 def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
-    """Load weights (of any float precision) into ``model`` and return the file's facts.
+    """Load weights (packed, or of any float type) into ``model`` and return the file's facts.
 
     Raises:
         CheckpointError: The file is damaged, or its tensors are not those of this model.
     """
     tensors, facts = load_tensors(path)
+    tensors = unpack_weights(path, tensors)
     expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     came = {name: list(tensor.shape) for name, tensor in tensors.items()}
     if came != expected:
         odd = sorted(name for name in expected | came if expected.get(name) != came.get(name))
         raise CheckpointError(f"{path} holds another model: {', '.join(odd[:5])} do not fit")
-    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    model.load_state_dict(tensors)
     return facts
 
 

@@ -1,6 +1,7 @@
 """The assignment's own setting, 100 epochs a run: what there is, what is left, how long it takes.
 
-The runs lie where the notebooks look for them under the budget "reference", most useful first.
+The runs lie where the notebooks look for them under the budget "reference", most useful first;
+those that came with the project count as done.
 Several processes, also of several machines on one file system, can train them together.
 """
 
@@ -44,10 +45,12 @@ def plan(budget: str = "reference") -> list[Planned]:
     part2 = recipes.all_part2(budget).items()
     by_size = sorted(part2, key=lambda item: -item[1].code_size)
     runs += [("part2", name, config) for name, config in by_size]
-    return [
-        Planned(f"{part}/{name}", recipes.run_folder(part, name, budget), config)
-        for part, name, config in runs
-    ]
+    found = []
+    for part, name, config in runs:
+        kept = recipes.kept_reference(part, name, config) if budget == "reference" else None
+        folder = kept.folder if kept else recipes.run_folder(part, name, budget)
+        found.append(Planned(f"{part}/{name}", folder, config))
+    return found
 
 
 def progress(planned: Planned) -> Progress:

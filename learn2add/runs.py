@@ -23,7 +23,13 @@ import torch
 from torch import nn
 
 from learn2add import parallel
-from learn2add.checkpoints import CheckpointError, load_weights, save_tensors, write_atomically
+from learn2add.checkpoints import (
+    CheckpointError,
+    load_weights,
+    pack_weights,
+    save_tensors,
+    write_atomically,
+)
 from learn2add.configs import RunConfig
 from learn2add.data import load_digits
 from learn2add.hardware import default_device, describe, keep_freed_memory
@@ -254,7 +260,7 @@ def _check_config(config: RunConfig, folder: Path) -> None:
 
 
 def publish(run: Run, folder: str | Path) -> Run:
-    """Copy a run for keeping in git: weights in half precision, nothing that only resuming needs.
+    """Copy a run for keeping in git: weights in a byte each, nothing that only resuming needs.
 
     Raises:
         RunError: ``folder`` exists already.
@@ -263,16 +269,15 @@ def publish(run: Run, folder: str | Path) -> Run:
     folder = Path(folder)
     if folder.exists():
         raise RunError(f"{folder} exists already")
-    half = {name: tensor.half() for name, tensor in run.model("cpu").state_dict().items()}
-    facts = {"epoch": run.result["best_epoch"], "stored": "float16"}
+    weights = pack_weights(run.model("cpu").state_dict())
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
-        save_tensors(partial / "weights.safetensors", half, facts)
+        save_tensors(partial / "weights.safetensors", weights, {"epoch": run.result["best_epoch"]})
         for file in ("config.json", "metrics.csv"):
             shutil.copy(run.folder / file, partial)
         for file in run.folder.glob(f"{EVENT_PREFIX}*"):
             shutil.copy(file, partial)
-        result = run.result | {"weights": "float16"}
+        result = run.result | {"weights": "int8"}
         write_atomically(partial / "result.json", json.dumps(result, indent=2) + "\n")
         partial.rename(folder)
     finally:

@@ -6,12 +6,15 @@ import pytest
 
 from learn2add import __main__ as cli
 from learn2add import recipes, reference
+from learn2add.runs import load_or_train
 from learn2add.tracking import write_metrics
 
 
 @pytest.fixture(autouse=True)
 def _runs(tmp_path, monkeypatch):
+    """None is there yet, not even those that came with the project."""
     monkeypatch.setenv("LEARN2ADD_RUNS", str(tmp_path))
+    monkeypatch.setattr(recipes, "kept_run", lambda name: None)
 
 
 def test_the_plan_is_where_the_notebooks_look():
@@ -27,6 +30,24 @@ def test_the_plan_is_where_the_notebooks_look():
         part, name = planned.name.split("/")
         assert planned.folder == recipes.run_folder(part, name, "reference")
         assert [stage.epochs for stage in planned.config.stages] == [100]
+
+
+def test_runs_that_came_with_the_project_are_done(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEARN2ADD_RUNS", str(tmp_path / "kept"))
+    config = recipes.part2(budget="smoke")
+    folder = tmp_path / "kept" / "part2" / "conv_transpose-l2-code2"
+    there = load_or_train(config, folder, progress=False)
+    monkeypatch.setenv("LEARN2ADD_RUNS", str(tmp_path / "elsewhere"))
+    monkeypatch.setattr(recipes, "kept_run", lambda name: there if name == at else None)
+    monkeypatch.setattr(recipes, "all_part2", lambda budget: {"conv_transpose-l2-code2": config})
+    at = "part2/conv_transpose-l2-code2"
+    assert recipes.run(*at.split("/"), config, "reference") == there
+    planned = {planned.name: planned for planned in reference.plan()}
+    assert planned[at].folder == folder
+    assert reference.progress(planned[at]).complete
+    other = recipes.part2("conv_upsample", budget="smoke")
+    assert recipes.kept_reference(*at.split("/"), other) is None
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def rows(count, seconds):

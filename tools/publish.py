@@ -1,7 +1,7 @@
 """Keep a finished run in git: ``python tools/publish.py RUN part3/quick``.
 
 Beside what :func:`learn2add.runs.publish` copies, the kept folder gets the figures of its stored
-(half-precision) weights on the test digits, ``evaluation.json``, and a sample picture.
+(eight-bit) weights on the test digits, ``evaluation.json``, and a sample picture.
 """
 
 import argparse
