@@ -33,7 +33,7 @@ from learn2add.checkpoints import (
 from learn2add.configs import RunConfig
 from learn2add.data import load_digits
 from learn2add.hardware import default_device, describe, keep_freed_memory
-from learn2add.tracking import EVENT_PREFIX, read_metrics
+from learn2add.tracking import EVENT_PREFIX, copy_events, read_metrics
 from learn2add.training import build_model, train
 
 
@@ -260,7 +260,7 @@ def _check_config(config: RunConfig, folder: Path) -> None:
 
 
 def publish(run: Run, folder: str | Path) -> Run:
-    """Copy a run for keeping in git: weights in a byte each, nothing that only resuming needs.
+    """Copy a run for keeping in git: weights in a byte each, pictures of ten epochs, no state.
 
     Raises:
         RunError: ``folder`` exists already.
@@ -276,7 +276,7 @@ def publish(run: Run, folder: str | Path) -> Run:
         for file in ("config.json", "metrics.csv"):
             shutil.copy(run.folder / file, partial)
         for file in run.folder.glob(f"{EVENT_PREFIX}*"):
-            shutil.copy(file, partial)
+            copy_events(file, partial / file.name)
         result = run.result | {"weights": "int8"}
         write_atomically(partial / "result.json", json.dumps(result, indent=2) + "\n")
         partial.rename(folder)

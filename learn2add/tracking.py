@@ -109,6 +109,31 @@ def rename_event_files(folder: Path) -> None:
         file.rename(folder / f"{EVENT_PREFIX}{number:010d}.learn2add")
 
 
+def copy_events(source: Path, target: Path, pictures: int = 10) -> None:
+    """Copy an event file with the pictures of at most so many epochs, evenly spaced, the last among
+    them; all else is copied as it is. Pictures are nearly all that an event file weighs.
+    """
+    # Loaded only where a run is kept; it takes a second.
+    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    events = [Event.FromString(raw) for raw in RawEventFileLoader(str(source)).Load()]
+    steps = sorted({e.step for e in events if any(v.HasField("image") for v in e.summary.value)})
+    every = -(-len(steps) // pictures) if steps else 1
+    shown = set(steps[::-1][::every])
+    with open(target, "wb") as file:
+        writer = RecordWriter(file)
+        for event in events:
+            seen = [v for v in event.summary.value if not v.HasField("image")]
+            if event.step not in shown and len(seen) < len(event.summary.value):
+                del event.summary.value[:]
+                event.summary.value.extend(seen)
+                if not seen:
+                    continue
+            writer.write(event.SerializeToString())
+
+
 def write_metrics(path: Path, history: list[dict[str, Any]]) -> None:
     """Write one row per epoch; a figure that a stage does not have is left blank."""
     columns = list(dict.fromkeys(name for row in history for name in row))

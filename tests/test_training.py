@@ -23,7 +23,7 @@ from learn2add import training
 from learn2add.checkpoints import CheckpointError, load_tensors, load_weights
 from learn2add.configs import RunConfig, Stage
 from learn2add.data import Digits, as_float, load_digits
-from learn2add.tracking import read_metrics, rename_event_files, write_metrics
+from learn2add.tracking import copy_events, read_metrics, rename_event_files, write_metrics
 from learn2add.training import Progress, TrainingDiverged, build_model, train
 
 RECONSTRUCTION = RunConfig((Stage("autoencoder", 3, 3, 32),), train_size=200)
@@ -545,6 +545,20 @@ def test_tensorboard_shows_curves_pictures_hyper_parameters_and_size(run: Traine
     assert found["decoder"] == "conv_transpose" and found["stages.0.learning_rate"] == 1e-3
     best = state.history[state.best_epoch - 1]
     assert events.Scalars("best/rmse/validation")[0].value == pytest.approx(best["rmse/validation"])
+
+
+def test_a_copy_of_the_events_has_fewer_pictures_and_all_else(run: Trainer, tmp_path: Path) -> None:
+    folder, _ = run(changed(RECONSTRUCTION, epochs=5, steps=1))
+    (source,) = event_files(folder)
+    (tmp_path / "copy").mkdir()
+    copy_events(source, tmp_path / "copy" / source.name, pictures=2)
+    own, copied = accumulated(folder), accumulated(tmp_path / "copy")
+    assert copied.Tags() == own.Tags()
+    for tag in own.Tags()["scalars"]:
+        assert copied.Scalars(tag) == own.Scalars(tag)
+    pictures = own.Images("input_reconstruction")
+    assert copied.Images("input_reconstruction") == [pictures[1], pictures[4]]
+    assert copied.PluginTagToContent("hparams") == own.PluginTagToContent("hparams")
 
 
 def test_runs_share_their_tags(run: Trainer) -> None:

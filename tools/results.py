@@ -1,0 +1,50 @@
+"""Print the README's table of the runs kept in ``runs/``, from their configurations and figures.
+
+``python tools/results.py``; a test compares what it prints with the README.
+"""
+
+import json
+from pathlib import Path
+
+from learn2add.runs import Run, load_run
+
+RUNS = Path(__file__).parents[1] / "runs"
+HEAD = ("run", "trained", "minutes", "RMSE", "right sums", "worst cell")
+
+
+def training(run: Run) -> str:
+    """How it was trained, in a few words."""
+    stages = run.config.stages
+    stage, epochs = stages[-1], sum(stage.epochs for stage in stages)
+    what = {"autoencoder": "pictures", "addition": "fresh pairs"}[stage.task]
+    seen = f" of {stage.steps * stage.batch_size:,} {what}" if stage.steps else ""
+    length = f"{epochs} epochs{seen}" if len(stages) == 1 else f"{len(stages)} stages"
+    optimiser = {"adam": "Adam", "muon": "Muon"}[stage.optimiser]
+    rate = f"at {stage.learning_rate:g}" if stage.schedule == "constant" else "one cycle"
+    return f"{length}, {optimiser}, {rate}"
+
+
+def row(folder: Path) -> tuple[str, ...]:
+    """The cells of one run."""
+    run, found = load_run(folder), json.loads((folder / "evaluation.json").read_text())
+    cells = [f"`{folder.relative_to(RUNS).as_posix()}`", training(run)]
+    cells += [f"{run.result['seconds'] / 60:.0f}", f"{found['rmse']:.4f}"]
+    if "cells_mean" not in found:
+        return (*cells, "", "")
+    digit, addend = found["cells_worst_cell"]
+    return (
+        *cells,
+        f"{100 * found['cells_mean']:.2f} %",
+        f"{100 * found['cells_worst']:.2f} % ({digit} + {addend})",
+    )
+
+
+def table(root: Path = RUNS) -> str:
+    """The table as Markdown, a row for each kept run that has been measured."""
+    folders = sorted(file.parent for file in root.glob("part*/*/evaluation.json"))
+    rows = [HEAD, ("---",) * len(HEAD), *map(row, folders)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+
+
+if __name__ == "__main__":
+    print(table())
