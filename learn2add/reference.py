@@ -5,13 +5,16 @@ those that came with the project count as done.
 Several processes, also of several machines on one file system, can train them together.
 """
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
 from learn2add import recipes
+from learn2add.checkpoints import write_atomically
 from learn2add.configs import RunConfig
-from learn2add.runs import Run, load_or_train
+from learn2add.runs import Run, load_or_train, load_run
 from learn2add.tracking import read_metrics
 
 
@@ -108,5 +111,38 @@ def duration(seconds: float) -> str:
 
 
 def train(planned: Planned, *, show: bool = True) -> Run:
-    """Train one run of the plan, go on with it, or load it. ``show``: with a progress bar."""
+    """Train one run of the plan, go on with it, or load it. ``show``: with a progress bar.
+
+    Decoder 3 is the same function of the same weights as decoder 2, and its training ends with the
+    same bits (notebook 2 checks both); so where decoder 2's run is complete, decoder 3's is a copy.
+    """
+    twin = twin_of(planned)
+    if twin is not None and not (planned.folder / "config.json").exists():
+        copy_as(twin, planned)
     return load_or_train(planned.config, planned.folder, progress=show)
+
+
+def twin_of(planned: Planned) -> Run | None:
+    """The complete run of decoder 2 that a run of decoder 3 would repeat, or None."""
+    if planned.config.decoder != "interpolation":
+        return None
+    config = replace(planned.config, decoder="conv_upsample")
+    part, name = planned.name.replace("interpolation", "conv_upsample").split("/")
+    folder = planned.folder.with_name(name)
+    if (folder / "result.json").exists() and (own := load_run(folder)).config == config:
+        return own
+    return recipes.kept_reference(part, name, config)
+
+
+def copy_as(run: Run, planned: Planned) -> None:
+    """Write a run's figures and weights once more, under another configuration.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    planned.folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(planned.folder / "config.json", planned.config.to_json())
+    for file in ("metrics.csv", "weights.safetensors"):
+        write_atomically(planned.folder / file, (run.folder / file).read_bytes())
+    result = run.result | {"same_as": run.folder.name}
+    write_atomically(planned.folder / "result.json", json.dumps(result, indent=2) + "\n")

@@ -49,7 +49,8 @@ class Run:
         folder: Where it lies.
         config: What it was asked to be.
         history: One row of figures per epoch.
-        result: ``best_epoch``, ``seconds`` (of training alone), ``device``, ``threads``, ``torch``.
+        result: ``best_epoch``, ``seconds`` (of training alone), ``device``, ``threads``, ``torch``;
+            ``same_as``, the run beside it that this one copies, where there is one.
     """
 
     folder: Path
@@ -65,7 +66,10 @@ class Run:
         """
         keep_freed_memory()  # whoever loads a model is about to compute with it
         model = build_model(self.config)
-        load_weights(self.folder / "weights.safetensors", model)
+        file = self.folder / "weights.safetensors"
+        if "same_as" in self.result and not file.exists():  # kept once for both
+            file = self.folder.with_name(self.result["same_as"]) / file.name
+        load_weights(file, model)
         device = device or default_device()
         return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
@@ -272,7 +276,11 @@ def publish(run: Run, folder: str | Path) -> Run:
     weights = pack_weights(run.model("cpu").state_dict())
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
-        save_tensors(partial / "weights.safetensors", weights, {"epoch": run.result["best_epoch"]})
+        partial.mkdir(parents=True)
+        same = run.result.get("same_as")
+        if same is None or not (folder.with_name(same) / "weights.safetensors").exists():
+            facts = {"epoch": run.result["best_epoch"]}
+            save_tensors(partial / "weights.safetensors", weights, facts)
         for file in ("config.json", "metrics.csv"):
             shutil.copy(run.folder / file, partial)
         for file in run.folder.glob(f"{EVENT_PREFIX}*"):

@@ -3,10 +3,11 @@
 import json
 
 import pytest
+import torch
 
 from learn2add import __main__ as cli
 from learn2add import recipes, reference
-from learn2add.runs import load_or_train
+from learn2add.runs import load_or_train, publish
 from learn2add.tracking import write_metrics
 
 
@@ -98,3 +99,23 @@ def test_what_is_missing_is_trained_and_what_is_there_is_not(tmp_path, capsys, m
     assert trained == [planned.name for planned in reference.plan("smoke")]
     assert len(list(tmp_path.rglob("result.json"))) == 15
     assert capsys.readouterr().out.splitlines()[-1] == "time left: about 0 min"
+
+
+@pytest.mark.slow
+def test_decoder_3_repeats_decoder_2_to_the_last_bit_and_is_copied(tmp_path, monkeypatch):
+    planned = {p.name.split("/")[1]: p for p in reference.plan("smoke") if "part2" in p.name}
+    second, third = (planned[f"{name}-bce-code2"] for name in ("conv_upsample", "interpolation"))
+    assert reference.twin_of(third) is None and reference.twin_of(second) is None
+    trained = load_or_train(third.config, tmp_path / "trained", progress=False)
+    original = reference.train(second, show=False)
+    copied = reference.train(third, show=False)
+    assert copied.config == third.config and copied.result["same_as"] == second.folder.name
+    assert copied.history == original.history
+    own, other = (run.model("cpu").state_dict() for run in (copied, trained))
+    assert all(torch.equal(own[name], other[name]) for name in own)
+
+    kept = [publish(run, tmp_path / "kept" / run.folder.name) for run in (original, copied)]
+    assert not (kept[1].folder / "weights.safetensors").exists()
+    own, other = (run.model("cpu").state_dict() for run in kept)
+    assert all(torch.equal(own[name], other[name]) for name in own)
+    assert (publish(copied, tmp_path / "alone" / "run").folder / "weights.safetensors").exists()
