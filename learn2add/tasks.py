@@ -8,12 +8,12 @@ model. Here: the autoencoder's stage and the adder's; the joint one is in
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from learn2add import parallel
+from learn2add import captured, parallel
 from learn2add.adders import Adder
 from learn2add.augmentation import deformed, shifted
 from learn2add.collapse import Health
@@ -86,10 +86,11 @@ class StageTask:
         stage, betas = self.stage, (0.9, self.stage.beta2)
         if stage.optimiser == "muon":
             return Muon(self.parameters(), stage.learning_rate, betas, stage.momentum)
-        decay = stage.weight_decay
-        return torch.optim.Adam(
-            self.parameters(), stage.learning_rate, betas, weight_decay=decay, fused=True
-        )
+        options: dict[str, Any] = {"weight_decay": stage.weight_decay, "fused": True}
+        rate: Any = stage.learning_rate
+        if captured.wanted(self.device, stage):
+            rate, options["capturable"] = torch.tensor(rate, device=self.device), True
+        return torch.optim.Adam(self.parameters(), rate, betas, **options)
 
     def mine(self, batch: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], float]:
         """This process's rows, and their weight; all rows where there is one process."""

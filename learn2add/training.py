@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from learn2add import parallel
+from learn2add import captured, parallel
 from learn2add.addition_tasks import make_task
 from learn2add.checkpoints import (
     CheckpointError,
@@ -238,19 +238,15 @@ def run_epoch(
     """
     stage, device = config.stages[state.stage], task.device
     generator = epoch_generator(config.seed, state.stage, state.epoch, device)
+    update = updating(config, task, optimiser)
+    if captured.wanted(device, stage):
+        update = captured.Captured(update)
     started, step, steps = time.perf_counter(), state.epoch * task.steps, stage.epochs * task.steps
     learned, validated = Meter(config.image_size), Meter(config.image_size)
     with dropping(task.model, (config.seed, state.stage, state.epoch), device):
         for batch in task.batches(generator):
-            for group in optimiser.param_groups:
-                group["lr"] = stage.learning_rate_at(step, steps)
-            with autocast(config, device):
-                loss, squares = mine(task, batch)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            parallel.average_gradients(task.parameters())
-            optimiser.step()
-            learned.add(loss, squares, len(batch[0]))
+            captured.set_rate(optimiser, stage.learning_rate_at(step, steps))
+            learned.add(*update(batch), len(batch[0]))
             step += 1
             share = 1 / task.steps
             if bar.total is not None:  # rounding must not pass the end
@@ -265,6 +261,23 @@ def run_epoch(
     row |= {"seconds": time.perf_counter() - started}
     row |= {"learning_rate": stage.learning_rate_at(step - 1, steps)}
     return row | learned.figures("train") | validated.figures("validation")
+
+
+def updating(
+    config: RunConfig, task: Task, optimiser: torch.optim.Optimizer
+) -> Callable[[Any], tuple[Tensor, dict[str, Tensor]]]:
+    """One step of the training: what learns from a batch, and gives its loss and squares."""
+
+    def update(batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        with autocast(config, task.device):
+            loss, squares = mine(task, batch)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        parallel.average_gradients(task.parameters())
+        optimiser.step()
+        return loss.detach(), squares
+
+    return update
 
 
 def mine(task: Task, batch: object) -> tuple[Tensor, dict[str, Tensor]]:
