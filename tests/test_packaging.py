@@ -44,7 +44,7 @@ def test_dependencies_are_what_the_package_imports() -> None:
     extras = PROJECT["optional-dependencies"]
     optional = modules([line for name in set(extras) - {"dev"} for line in extras[name]])
     optional |= {"IPython"}
-    needed = modules(PROJECT["dependencies"]) - {"tensorboard"}  # through torch.utils.tensorboard
+    needed = modules(PROJECT["dependencies"])
     assert needed <= imported(ROOT / "learn2add") <= needed | optional
     assert imported(ROOT / "learn2add", at_start=True) <= needed
 
