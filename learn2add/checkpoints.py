@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import uuid
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from learn2add.optimisers import moments_of
 EIGHT_BITS_FROM = 50_000
 """Elements of a tensor that is kept in eight bits. Four layers have as many, 98 % of all weights;
 the code's own layer is not among them: of its rows the error would be seen in every picture."""
-SCALE = "|scale"
+PACKED, SCALE, SHAPE = "|deflated", "|scale", "|shape"
 
 
 class CheckpointError(RuntimeError):
@@ -76,10 +77,11 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def pack_weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights in little more than a byte each, to be kept in git.
+    """Weights in little less than a byte each, to be kept in git.
 
-    Each row of a large tensor becomes int8, its largest element 127, and one float32 ``scale``; all
-    others become float16. The kept run of code size 2 draws with an RMSE of 0.1834, not 0.1833.
+    Each row of a large tensor becomes int8, its largest element 127, and one float32 scale. Small
+    weights are the frequent ones, so deflating the bytes saves another tenth. All other tensors
+    become float16. The kept run of code size 2 draws with an RMSE of 0.1834, not 0.1833.
     """
     found = {}
     for name, tensor in tensors.items():
@@ -88,8 +90,11 @@ def pack_weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             continue
         rows = tensor.float().flatten(1)
         scale = rows.abs().amax(1, keepdim=True).clamp(min=1e-30) / 127
-        found[name] = (rows / scale).round().to(torch.int8).view(tensor.shape)
+        steps = (rows / scale).round().to(torch.int8).numpy()
+        packed = bytearray(zlib.compress(steps.tobytes(), 9))
+        found[name + PACKED] = torch.frombuffer(packed, dtype=torch.uint8)
         found[name + SCALE] = scale[:, 0]
+        found[name + SHAPE] = torch.tensor(tensor.shape)
     return found
 
 
@@ -97,18 +102,22 @@ def unpack_weights(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """What :func:`pack_weights` packed, or weights of any float type, as float32.
 
     Raises:
-        CheckpointError: Scales are missing or do not fit; ``path`` is named.
+        CheckpointError: Of a packed tensor something is missing or does not fit; ``path`` is named.
     """
     found = {}
-    for name, tensor in tensors.items():
-        if name.endswith(SCALE):
+    for key, tensor in tensors.items():
+        name = key.removesuffix(PACKED)
+        if name == key:
+            if not key.endswith((SCALE, SHAPE)):
+                found[key] = tensor.float()
             continue
-        found[name] = tensor.float()
-        if tensor.dtype == torch.int8:
-            scale = tensors.get(name + SCALE)
-            if scale is None or scale.shape != tensor.shape[:1]:
-                raise CheckpointError(f"{path} is damaged: {name} has no scale for each row")
-            found[name] *= scale.view(-1, *[1] * (tensor.dim() - 1))
+        try:
+            steps = bytearray(zlib.decompress(tensor.numpy().tobytes()))
+            rows = torch.frombuffer(steps, dtype=torch.int8).view(len(tensors[name + SCALE]), -1)
+            scaled = rows * tensors[name + SCALE][:, None]
+            found[name] = scaled.view(tensors[name + SHAPE].tolist())
+        except (zlib.error, KeyError, RuntimeError, ValueError) as error:
+            raise CheckpointError(f"{path} is damaged: {name} cannot be unpacked") from error
     return found
 
 

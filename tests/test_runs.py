@@ -512,14 +512,17 @@ def test_publishing_quarters_the_weights(kept: Path, tmp_path: Path) -> None:
     assert again.result == published.result
 
 
-def test_packed_weights_without_their_scales_are_damaged(kept: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", ["deflated", "scale", "shape"])
+def test_packed_weights_that_do_not_fit_are_damaged(kept: Path, tmp_path: Path, part: str) -> None:
     folder = publish(load_run(kept), tmp_path / "run").folder
     tensors, facts = load_tensors(folder / "weights.safetensors")
-    scale = next(name for name in tensors if name.endswith("|scale"))
-    for broken in ({scale: tensors[scale][1:]}, {}):
-        rest = {name: tensor for name, tensor in tensors.items() if name != scale}
+    name = next(name for name in tensors if name.endswith(f"|{part}"))
+    rest = {other: tensor for other, tensor in tensors.items() if other != name}
+    for broken in ({name: tensors[name][1:]}, {name: tensors[name] + 1}, {}):
+        if part == "scale" and broken and len(broken[name]) == len(tensors[name]):
+            continue  # other scales are other weights
         save_tensors(folder / "weights.safetensors", rest | broken, facts)
-        with pytest.raises(CheckpointError, match="has no scale for each row"):
+        with pytest.raises(CheckpointError, match=r"weights\.safetensors"):
             load_run(folder).model("cpu")
 
 
