@@ -183,6 +183,33 @@ def test_notebooks_are_executed_by_this_python_and_tidied(tmp_path: Path) -> Non
     assert picture.startswith(b"\x89PNG")
 
 
+MEETING = """
+import os, time
+from pathlib import Path
+Path("here-{own}").touch()
+for _ in range(600):  # the other one is executed at the same time
+    if Path("here-{other}").exists():
+        break
+    time.sleep(0.1)
+print(Path("here-{other}").exists(), os.environ["LEARN2ADD_BUDGET"], os.environ["OMP_NUM_THREADS"])
+"""
+
+
+def test_two_notebooks_at_a_time_each_under_its_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEARN2ADD_BUDGET", "smoke")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    one = notebook(tmp_path / "01_one.ipynb", MEETING.format(own=1, other=2))
+    two = notebook(tmp_path / "02_two.ipynb", MEETING.format(own=2, other=1))
+    done = run_notebooks("--jobs", 2, one, f"{two}=quick", "--out", tmp_path / "build")
+    assert done.returncode == 0, done.stderr
+    share = max(1, os.cpu_count() // 2)
+    for name, budget in (("01_one", "smoke"), ("02_two", "quick")):
+        executed = nbformat.read(tmp_path / f"build/notebooks/{name}.ipynb", as_version=4)
+        assert executed.cells[0].outputs[0].text == f"True {budget} {share}\n"
+
+
 def test_a_failing_notebook_stops_the_run_and_spares_its_source(tmp_path: Path) -> None:
     source = notebook(tmp_path / "06_bad.ipynb", "1 + 1", "{}['no such key']")
     later = notebook(tmp_path / "07_later.ipynb", "1 + 1")

@@ -1,8 +1,9 @@
 """Execute notebooks from top to bottom, each in a fresh kernel of this Python, and show progress.
 
 Used by ``make run`` (results into build/) and ``make notebooks`` (``--in-place``, to be kept in
-git). What would differ from one execution to the next for no reason is left out of the result:
-times, progress bars, widget states.
+git). ``03_addition.ipynb=quick`` executes one under a budget of its own; ``--jobs 2`` executes two
+at a time, each with half of the processor's threads. What would differ from one execution to the
+next for no reason is left out of the result: times, progress bars, widget states.
 """
 
 import argparse
@@ -85,7 +86,9 @@ class Client(NotebookClient):
         return super().process_message(msg, cell, cell_index)
 
 
-async def execute(notebook: NotebookNode, folder: Path, name: str) -> None:
+async def execute(
+    notebook: NotebookNode, folder: Path, name: str, environment: dict[str, str]
+) -> None:
     """Execute a notebook in place, in ``folder``, with a bar over its cells."""
     seconds = 1 if sys.stderr.isatty() else 30  # a log needs fewer lines than a terminal
     form = "{desc} {n_fmt}/{total_fmt} cells [{elapsed}{postfix}]"
@@ -98,7 +101,7 @@ async def execute(notebook: NotebookNode, folder: Path, name: str) -> None:
 
         beating = asyncio.ensure_future(beat())
         try:
-            await Client(notebook, folder, bar).async_execute()
+            await Client(notebook, folder, bar).async_execute(env=environment)
             bar.n = bar.total
             bar.set_postfix_str("done")
         finally:
@@ -153,7 +156,7 @@ def save_pictures(notebook: NotebookNode, name: str, folder: Path) -> int:
     return len(pictures)
 
 
-def run(path: Path, target: Path, pictures: Path | None) -> bool:
+async def run(path: Path, target: Path, pictures: Path | None, environment: dict[str, str]) -> bool:
     """Execute the notebook at ``path`` and write it to ``target``; say whether it worked.
 
     One that fails is written too, for a look at it, unless it would replace its own source.
@@ -162,7 +165,7 @@ def run(path: Path, target: Path, pictures: Path | None) -> bool:
     notebook = nbformat.read(path, as_version=4)
     failure = None
     try:
-        asyncio.run(execute(notebook, path.parent, path.stem))
+        await execute(notebook, path.parent, path.stem, environment)
     except (CellExecutionError, DeadKernelError) as error:
         failure = error
     tidy(notebook)
@@ -177,14 +180,42 @@ def run(path: Path, target: Path, pictures: Path | None) -> bool:
     return True
 
 
+async def run_all(arguments: argparse.Namespace) -> bool:
+    """Run the notebooks, ``jobs`` at a time; after one has failed no other is begun."""
+    words = arguments.notebooks or map(str, sorted((ROOT / "notebooks").glob("*.ipynb")))
+    waiting, failed = iter(list(words)), []
+    common = dict(os.environ)
+    if arguments.jobs > 1:
+        share = max(1, (os.cpu_count() or 1) // arguments.jobs)
+        common.setdefault("OMP_NUM_THREADS", str(share))
+
+    async def work() -> None:
+        for word in waiting:
+            name, _, budget = word.partition("=")
+            path = Path(name).resolve()
+            target = path if arguments.in_place else arguments.out / "notebooks" / path.name
+            pictures = None if arguments.in_place else arguments.out / "pictures"
+            own = common | ({"LEARN2ADD_BUDGET": budget} if budget else {})
+            if failed or not await run(path, target, pictures, own):
+                failed.append(path)
+                return
+
+    await asyncio.gather(*(work() for _ in range(arguments.jobs)))
+    return not failed
+
+
 def main() -> int:
     """Run as a script: status 1 if a notebook failed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("notebooks", nargs="*", type=Path, help="default: all in notebooks/")
+    parser.add_argument(
+        "notebooks", nargs="*", metavar="NOTEBOOK[=BUDGET]", help="default: all in notebooks/"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="so many at a time; default: 1")
     parser.add_argument("--in-place", action="store_true", help="replace the notebooks themselves")
     parser.add_argument("--out", type=Path, default=ROOT / "build", help="default: build/")
     arguments = parser.parse_args()
-    paths = arguments.notebooks or sorted((ROOT / "notebooks").glob("*.ipynb"))
+    if arguments.jobs < 1:
+        parser.error(f"--jobs is {arguments.jobs}; allowed is 1 or more")
     for name in ("LEARN2ADD_DATA", "LEARN2ADD_CACHE", "LEARN2ADD_RUNS"):
         if folder := os.environ.get(name):  # kernels run in the notebooks' folder
             os.environ[name] = str(Path(folder).resolve())
@@ -192,12 +223,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as settings:  # instead of the user's own
         os.environ["IPYTHONDIR"] = settings
         write_atomically(Path(settings) / "profile_default" / "startup" / "bars.py", STARTUP)
-        for path in map(Path.resolve, paths):
-            target = path if arguments.in_place else arguments.out / "notebooks" / path.name
-            pictures = None if arguments.in_place else arguments.out / "pictures"
-            if not run(path, target, pictures):
-                return 1
-    return 0
+        return 0 if asyncio.run(run_all(arguments)) else 1
 
 
 if __name__ == "__main__":
