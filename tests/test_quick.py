@@ -72,6 +72,9 @@ def test_readme_tells_the_figures_of_the_kept_addition_run():
     kept, text = kept_figures("part3/quick"), (ROOT / "README.md").read_text()
     for key in ("cells_mean", "cells_worst", "pairs_mean", "judge_accuracy"):
         assert f"{100 * kept[key]:.2f} %" in text, key
+    for key in ("cells_mean_interval", "pairs_mean_interval", "cells_worst_interval"):
+        low, high = kept[key]
+        assert f"{100 * low:.2f} to {100 * high:.2f} %" in text, key
     for key in ("sum_mse", "floor_class_mean", "floor_one_mean", "rmse"):
         assert f"{kept[key]:.4f}" in text, key
 
@@ -81,8 +84,8 @@ def test_longer_run_beats_the_report_on_validation():
     best = kept_run("part2/long").history[-1]["rmse/validation"]
     assert best < 0.1814
     text = (ROOT / "README.md").read_text()
-    assert f"{best:.4f}" in text
-    assert f"{kept_figures('part2/long')['rmse']:.4f}" in text
+    found = kept_figures("part2/long")["rmse"]
+    assert f"RMSE {best:.4f} on validation digits, {found:.4f} on test digits" in text
 
 
 @pytest.mark.parametrize("name", ["part4/variational", "part4/generative"])
@@ -108,6 +111,8 @@ def test_readme_tells_the_figures_of_the_kept_models_with_distributions():
             assert f"{100 * kept[key]:.2f} %" in text, (name, key)
         assert f"{kept['u50']:.2f}" in text
         assert f"{kept['rmse']:.4f}" in text
+        for drawn in kept["samples"][1:]:
+            assert f"{100 * drawn['accuracy']:.2f} %, {drawn['diversity']:.2f}" in text
 
 
 def test_readme_tells_what_the_seeds_of_the_decoders_came_to():
