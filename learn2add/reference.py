@@ -14,7 +14,7 @@ from typing import NamedTuple
 from learn2add import recipes
 from learn2add.checkpoints import write_atomically
 from learn2add.configs import RunConfig
-from learn2add.runs import Run, load_or_train, load_run
+from learn2add.runs import Run, load_or_train
 from learn2add.tracking import read_metrics
 
 
@@ -40,14 +40,14 @@ class Progress(NamedTuple):
 
 
 def plan(budget: str = "reference") -> list[Planned]:
-    """The runs of Parts III and IV, then the twelve of Part II, code size 7 first."""
+    """The runs of Parts III and IV, then the twelve of Part II, code size 7 first, copies last."""
     runs = [("part3", budget, recipes.part3(budget=budget))]
     for model in recipes.PART4:
         config = recipes.part4(model, budget=budget)
         runs.append(("part4", f"{model}-{config.decoder}", config))
     part2 = recipes.all_part2(budget).items()
-    by_size = sorted(part2, key=lambda item: -item[1].code_size)
-    runs += [("part2", name, config) for name, config in by_size]
+    order = sorted(part2, key=lambda item: (is_twin(item[1]), -item[1].code_size))
+    runs += [("part2", name, config) for name, config in order]
     found = []
     for part, name, config in runs:
         kept = recipes.kept_reference(part, name, config) if budget == "reference" else None
@@ -114,24 +114,27 @@ def train(planned: Planned, *, show: bool = True) -> Run:
     """Train one run of the plan, go on with it, or load it. ``show``: with a progress bar.
 
     Decoder 3 is the same function of the same weights as decoder 2, and its training ends with the
-    same bits (notebook 2 checks both); so where decoder 2's run is complete, decoder 3's is a copy.
+    same bits (notebook 2 checks both); so its run is a copy of decoder 2's, which is trained, or
+    waited for where another process trains it, if need be.
     """
-    twin = twin_of(planned)
-    if twin is not None and not (planned.folder / "config.json").exists():
-        copy_as(twin, planned)
+    if is_twin(planned.config) and not (planned.folder / "config.json").exists():
+        original = original_of(planned)
+        copy_as(load_or_train(original.config, original.folder, progress=show), planned)
     return load_or_train(planned.config, planned.folder, progress=show)
 
 
-def twin_of(planned: Planned) -> Run | None:
-    """The complete run of decoder 2 that a run of decoder 3 would repeat, or None."""
-    if planned.config.decoder != "interpolation":
-        return None
+def is_twin(config: RunConfig) -> bool:
+    """Whether a run of decoder 2 ends with the same weights."""
+    return config.decoder == "interpolation"
+
+
+def original_of(planned: Planned) -> Planned:
+    """The run of decoder 2 that a run of decoder 3 would repeat."""
     config = replace(planned.config, decoder="conv_upsample")
     part, name = planned.name.replace("interpolation", "conv_upsample").split("/")
-    folder = planned.folder.with_name(name)
-    if (folder / "result.json").exists() and (own := load_run(folder)).config == config:
-        return own
-    return recipes.kept_reference(part, name, config)
+    kept = recipes.kept_reference(part, name, config)
+    folder = kept.folder if kept else planned.folder.with_name(name)
+    return Planned(f"{part}/{name}", folder, config)
 
 
 def copy_as(run: Run, planned: Planned) -> None:
