@@ -72,18 +72,22 @@ def progress(planned: Planned) -> Progress:
 def seconds_left(plan: list[Planned]) -> float | None:
     """Training time of what is left, judged by the epochs there are; None where there are none.
 
-    A run not yet begun takes as long for an epoch as those of its part, or as all do on average.
+    A run not yet begun takes as long for an epoch as those of its part, or as all do on average; a
+    copy takes no time.
     """
     states = {planned.name: progress(planned) for planned in plan}
     known = {name: state.seconds for name, state in states.items() if state.seconds is not None}
     if not known:
         return None
     left = 0.0
-    for name, state in states.items():
-        part = name.split("/")[0]
+    for planned in plan:
+        state = states[planned.name]
+        if state.complete or (is_twin(planned.config) and not state.done):
+            continue
+        part = planned.name.split("/")[0]
         alike = [seconds for other, seconds in known.items() if other.split("/")[0] == part]
-        seconds = known.get(name) or mean(alike or known.values())
-        left += 0.0 if state.complete else seconds * (state.total - state.done)
+        seconds = known.get(planned.name) or mean(alike or known.values())
+        left += seconds * (state.total - state.done)
     return left
 
 
