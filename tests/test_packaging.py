@@ -112,7 +112,7 @@ def make(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("target", ["run", "test", "notebooks"])
+@pytest.mark.parametrize("target", ["run", "studies", "test", "notebooks"])
 def test_set_up_is_done_once_and_again_when_the_dependencies_change(
     target: str, tmp_path: Path
 ) -> None:
@@ -219,3 +219,9 @@ def test_a_failing_notebook_stops_the_run_and_spares_its_source(tmp_path: Path) 
     assert "no such key" in done.stderr
     assert "06_bad failed" in done.stderr
     assert (source.read_bytes(), later.read_bytes()) == before
+
+
+def test_kept_weights_stay_small() -> None:
+    """What is kept for ever in git is cloned by everyone: runs' weights have 32 MB together."""
+    weights = (ROOT / "runs").glob("part*/*/weights.safetensors")
+    assert 0 < sum(file.stat().st_size for file in weights) < 32e6

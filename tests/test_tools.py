@@ -114,3 +114,10 @@ def test_a_search_is_kept_and_goes_on(tmp_path, monkeypatch, capsys):
     assert "best: place" in capsys.readouterr().out
     runpy.run_path(str(TOOLS / "hyper_parameters.py"), run_name="__main__")
     assert json.loads((tmp_path / "kept" / "draws-smoke.json").read_text()) == table
+
+
+def test_readme_has_the_table_of_the_kept_runs(capsys):
+    runpy.run_path(str(TOOLS / "results.py"), run_name="__main__")
+    table = capsys.readouterr().out
+    assert table.count("\n") > 2 + 12 + 3  # head, Part II, Parts III and IV
+    assert table in (TOOLS.parent / "README.md").read_text()

@@ -1,10 +1,13 @@
-"""Print the main figures of the runs that the notebooks have trained: how ``make run`` ends."""
+"""Print the main figures of the runs that the notebooks show: how ``make run`` ends."""
 
+import json
 import math
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
-from learn2add import load_digits, recipes
+from learn2add import load_digits, recipes, reference
 from learn2add.evaluation import floors, judge_sums, reconstruction_rmse, summarise
 from learn2add.evidence import sampled_sums, turn_of_sevens
 from learn2add.hardware import default_device, default_precision, describe, matmul_rate
@@ -13,11 +16,23 @@ from learn2add.runs import Run, load_run
 
 
 def runs_of(part: str, budget: str) -> dict[str, Run]:
-    """The complete runs of a part, by name."""
-    folder = recipes.run_folder(part, "any", budget).parent
-    return {
-        file.parent.name: load_run(file.parent) for file in sorted(folder.glob("*/result.json"))
-    }
+    """The complete runs of a part, by name; of "reference" also those that are kept."""
+    if budget == "reference":
+        folders = [run.folder for run in reference.plan() if run.name.startswith(f"{part}/")]
+    else:
+        folders = sorted(recipes.run_folder(part, "any", budget).parent.glob("*"))
+    return {folder.name: load_run(folder) for folder in folders if is_complete(folder)}
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a run has come to its end."""
+    return (folder / "result.json").exists()
+
+
+def measured_before(run: Run) -> dict[str, Any] | None:
+    """The figures that came with a kept run; a test compares them with what its weights give."""
+    file = run.folder / "evaluation.json"
+    return json.loads(file.read_text()) if file.exists() else None
 
 
 def part2(runs: dict[str, Run]) -> list[str]:
@@ -27,8 +42,11 @@ def part2(runs: dict[str, Run]) -> list[str]:
     for run in runs.values():
         config = run.config
         column = f"code {config.code_size} {config.stages[-1].loss.upper()}"
-        digits = test.resized(config.image_size).to(device)
-        error = f"{reconstruction_rmse(run.model(device), digits):.4f}"
+        if (known := measured_before(run)) is not None:
+            error = f"{known['rmse']:.4f}"
+        else:
+            digits = test.resized(config.image_size).to(device)
+            error = f"{reconstruction_rmse(run.model(device), digits):.4f}"
         before = found.get((config.decoder, column))
         found[config.decoder, column] = f"{before}, {error}" if before else error
     columns = sorted({column for _, column in found}, key=lambda c: (int(c.split()[1]), c[-2:]))
@@ -39,36 +57,46 @@ def part2(runs: dict[str, Run]) -> list[str]:
     return lines
 
 
-def sums(runs: dict[str, Run]) -> list[str]:
-    """Right sums and errors of each run on the test digits; samples where it has any."""
+def measure(run: Run) -> dict[str, Any]:
+    """The same figures, measured now, of a model that adds."""
     device = default_device()
     test, judge = load_digits("MNIST", "test").to(device), load_judge(device=device)
-    lines = [f"{'run':36}{'mean of 55 cells':>18}{'worst cell':>18}{'RMSE':>9}{'sum MSE':>9}"]
+    model = run.model(device)
+    adds = model.inference()
+    found = summarise(judge_sums(adds, judge, test), test) | floors(test)
+    found["rmse"] = reconstruction_rmse(model, test)
+    if run.config.kind.variational:
+        [sampled], turn = sampled_sums(adds, judge, test), turn_of_sevens(adds, judge, test)[0]
+        found |= {"sampled_cells_mean": sampled.accuracy, "diversity_ratio": sampled.diversity}
+        found["u50"] = turn.u50
+    return found
+
+
+def sums(runs: dict[str, Run]) -> list[str]:
+    """Right sums and errors of each run on the test digits; samples where it has any."""
+    lines = [f"{'run':44}{'mean of 55 cells':>16}{'worst cell':>18}{'RMSE':>9}{'sum MSE':>9}"]
     for name, run in runs.items():
-        model = run.model(device)
-        adds = model.inference()
-        found = summarise(judge_sums(adds, judge, test), test) | floors(test)
+        found = measured_before(run) or measure(run)
         digit, addend = found["cells_worst_cell"]
         mean = f"{100 * found['cells_mean']:.2f} %"
         worst = f"{100 * found['cells_worst']:.2f} % ({digit} + {addend})"
         lines.append(
-            f"{name:36}{mean:>18}{worst:>18}{reconstruction_rmse(model, test):9.4f}"
+            f"{name:44}{mean:>16}{worst:>18}{found['rmse']:9.4f}"
             f"{found['sum_mse']:9.4f}   (floors {found['floor_class_mean']:.4f}, "
             f"{found['floor_one_mean']:.4f})"
         )
         if run.config.kind.variational:
-            [sampled], turn = sampled_sums(adds, judge, test), turn_of_sevens(adds, judge, test)[0]
-            at = "nowhere" if math.isnan(turn.u50) else f"at 7 + {turn.u50:.3f}"
+            turn = found["u50"]
+            at = "nowhere" if turn is None or math.isnan(turn) else f"at 7 + {turn:.3f}"
             lines.append(
-                f"{'':6}sampled: {100 * sampled.accuracy:.2f} % right, variety "
-                f"{sampled.diversity:.3f} of real digits'; turns from 8 to 9 {at}"
+                f"{'':6}sampled: {100 * found['sampled_cells_mean']:.2f} % right, variety "
+                f"{found['diversity_ratio']:.3f} of real digits'; turns from 8 to 9 {at}"
             )
     return lines
 
 
-def main() -> None:
-    """Print the table."""
-    budget, machine = recipes.budget(), describe()
+def figures_of(budget: str) -> list[str]:
+    """The figures of all parts under one budget."""
     lines = [f"Main figures, budget {budget}: {recipes.MEANING[budget]}"]
     for part, title, layout in (
         ("part2", "Part II: RMSE of reconstruction, test digits, grey levels 0 to 1", part2),
@@ -78,9 +106,17 @@ def main() -> None:
         if runs := runs_of(part, budget):
             seconds = sum(run.result["seconds"] for run in runs.values())
             lines += ["", f"{title} ({len(runs)} trained in {seconds:.0f} s)", *layout(runs)]
+    return lines
+
+
+def main() -> None:
+    """Print the table: of the budget that is set; of the long runs and the live ones if none is."""
+    own = os.environ.get("LEARN2ADD_BUDGET")
+    budgets = [recipes.budget()] if own else ["reference", "quick"]
+    lines = [line for budget in budgets for line in (*figures_of(budget), "")]
+    machine = describe()
     precision = default_precision(default_device())
     lines += [
-        "",
         f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}, matrix "
         f"product {matmul_rate(precision):,.0f} GFLOP/s in {precision}",
     ]
