@@ -73,6 +73,14 @@ class Run:
         device = device or default_device()
         return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
+    def evaluation(self) -> dict[str, Any] | None:
+        """The figures on the test digits that came with a kept run, or None.
+
+        They are those of :func:`learn2add.evaluation.evaluate`; a test measures them again.
+        """
+        file = self.folder / "evaluation.json"
+        return json.loads(file.read_text()) if file.exists() else None
+
     def curve(self, name: str) -> dict[str, list[float]]:
         """One figure over the epochs: ``epoch``, ``train`` and ``validation`` lists.
 

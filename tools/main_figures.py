@@ -1,6 +1,5 @@
 """Print the main figures of the runs that the notebooks show: how ``make run`` ends."""
 
-import json
 import math
 import os
 import sys
@@ -21,18 +20,8 @@ def runs_of(part: str, budget: str) -> dict[str, Run]:
         folders = [run.folder for run in reference.plan() if run.name.startswith(f"{part}/")]
     else:
         folders = sorted(recipes.run_folder(part, "any", budget).parent.glob("*"))
-    return {folder.name: load_run(folder) for folder in folders if is_complete(folder)}
-
-
-def is_complete(folder: Path) -> bool:
-    """Whether a run has come to its end."""
-    return (folder / "result.json").exists()
-
-
-def measured_before(run: Run) -> dict[str, Any] | None:
-    """The figures that came with a kept run; a test compares them with what its weights give."""
-    file = run.folder / "evaluation.json"
-    return json.loads(file.read_text()) if file.exists() else None
+    complete = (folder for folder in folders if (folder / "result.json").exists())
+    return {folder.name: load_run(folder) for folder in complete}
 
 
 def part2(runs: dict[str, Run]) -> list[str]:
@@ -42,7 +31,7 @@ def part2(runs: dict[str, Run]) -> list[str]:
     for run in runs.values():
         config = run.config
         column = f"code {config.code_size} {config.stages[-1].loss.upper()}"
-        if (known := measured_before(run)) is not None:
+        if (known := run.evaluation()) is not None:
             error = f"{known['rmse']:.4f}"
         else:
             digits = test.resized(config.image_size).to(device)
@@ -76,7 +65,7 @@ def sums(runs: dict[str, Run]) -> list[str]:
     """Right sums and errors of each run on the test digits; samples where it has any."""
     lines = [f"{'run':44}{'mean of 55 cells':>16}{'worst cell':>18}{'RMSE':>9}{'sum MSE':>9}"]
     for name, run in runs.items():
-        found = measured_before(run) or measure(run)
+        found = run.evaluation() or measure(run)
         digit, addend = found["cells_worst_cell"]
         mean = f"{100 * found['cells_mean']:.2f} %"
         worst = f"{100 * found['cells_worst']:.2f} % ({digit} + {addend})"
@@ -104,8 +93,9 @@ def figures_of(budget: str) -> list[str]:
         ("part4", "Part IV: the same with distributions, drawn at their means", sums),
     ):
         if runs := runs_of(part, budget):
-            seconds = sum(run.result["seconds"] for run in runs.values())
-            lines += ["", f"{title} ({len(runs)} trained in {seconds:.0f} s)", *layout(runs)]
+            trained = [run.result for run in runs.values() if "same_as" not in run.result]
+            seconds = sum(result["seconds"] for result in trained)
+            lines += ["", f"{title} ({len(trained)} trained in {seconds:.0f} s)", *layout(runs)]
     return lines
 
 

@@ -3,7 +3,6 @@
 ``python tools/results.py``; a test compares what it prints with the README.
 """
 
-import json
 from pathlib import Path
 
 from learn2add.runs import Run, load_run
@@ -26,9 +25,14 @@ def training(run: Run) -> str:
 
 def row(folder: Path) -> tuple[str, ...]:
     """The cells of one run."""
-    run, found = load_run(folder), json.loads((folder / "evaluation.json").read_text())
-    cells = [f"`{folder.relative_to(RUNS).as_posix()}`", training(run)]
-    cells += [f"{run.result['seconds'] / 60:.0f}", f"{found['rmse']:.4f}"]
+    run = load_run(folder)
+    found, original = run.evaluation(), run.result.get("same_as")
+    cells = [f"`{folder.relative_to(RUNS).as_posix()}`"]
+    if original is None:
+        cells += [training(run), f"{run.result['seconds'] / 60:.0f}"]
+    else:
+        cells += [f"a copy: the same function as `{original}`", ""]
+    cells.append(f"{found['rmse']:.4f}")
     if "cells_mean" not in found:
         return (*cells, "", "")
     digit, addend = found["cells_worst_cell"]

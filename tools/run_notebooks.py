@@ -182,26 +182,27 @@ async def run(path: Path, target: Path, pictures: Path | None, environment: dict
 
 async def run_all(arguments: argparse.Namespace) -> bool:
     """Run the notebooks, ``jobs`` at a time; after one has failed no other is begun."""
-    words = arguments.notebooks or map(str, sorted((ROOT / "notebooks").glob("*.ipynb")))
-    waiting, failed = iter(list(words)), []
+    everything = map(str, sorted((ROOT / "notebooks").glob("*.ipynb")))
+    waiting, succeeded = iter(arguments.notebooks or everything), True
     common = dict(os.environ)
     if arguments.jobs > 1:
         share = max(1, (os.cpu_count() or 1) // arguments.jobs)
         common.setdefault("OMP_NUM_THREADS", str(share))
 
     async def work() -> None:
+        nonlocal succeeded
         for word in waiting:
             name, _, budget = word.partition("=")
             path = Path(name).resolve()
             target = path if arguments.in_place else arguments.out / "notebooks" / path.name
             pictures = None if arguments.in_place else arguments.out / "pictures"
             own = common | ({"LEARN2ADD_BUDGET": budget} if budget else {})
-            if failed or not await run(path, target, pictures, own):
-                failed.append(path)
+            succeeded = await run(path, target, pictures, own) and succeeded
+            if not succeeded:
                 return
 
     await asyncio.gather(*(work() for _ in range(arguments.jobs)))
-    return not failed
+    return succeeded
 
 
 def main() -> int:
