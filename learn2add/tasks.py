@@ -85,7 +85,8 @@ class StageTask:
         """Adam, all its parameters updated by one kernel, or Muon with it."""
         stage, betas = self.stage, (0.9, self.stage.beta2)
         if stage.optimiser == "muon":
-            return Muon(self.parameters(), stage.learning_rate, betas, stage.momentum)
+            fast = self.config.precision == "bfloat16"
+            return Muon(self.parameters(), stage.learning_rate, betas, stage.momentum, fast=fast)
         options: dict[str, Any] = {"weight_decay": stage.weight_decay, "fused": True}
         rate: Any = stage.learning_rate
         if captured.wanted(self.device, stage):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from learn2add.checkpoints import CheckpointError, pack_state, unpack_optimiser
-from learn2add.optimisers import MATRIX_RATE, Muon, is_matrix, orthogonalised
+from learn2add.optimisers import MATRIX_RATE, Muon, is_matrix, orthogonalised, rounded_products
 
 
 @pytest.mark.parametrize("shape", [(64, 288), (300, 40), (32, 32)])
@@ -18,6 +18,22 @@ def test_orthogonalised_keeps_singular_directions(shape: tuple[int, int]) -> Non
     values = found.diagonal()
     assert values.min() > 0.65 and values.max() < 1.25
     assert (found - torch.diag(values)).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("shape", [(64, 288), (300, 40), (6272, 64)])
+def test_fast_products_change_little_and_leave_the_setting_as_it_was(
+    shape: tuple[int, int],
+) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    matrix *= torch.logspace(0, -3, shape[1])  # some directions are a thousand times weaker
+    exact = orthogonalised(matrix)
+    before = torch.get_float32_matmul_precision()
+    found = orthogonalised(matrix, fast=True)
+    assert torch.get_float32_matmul_precision() == before
+    assert (found - exact).norm() < 0.01 * exact.norm()
+    with pytest.raises(RuntimeError), rounded_products(True):
+        raise RuntimeError
+    assert torch.get_float32_matmul_precision() == before
 
 
 def test_no_gradient_at_all_moves_nothing() -> None:
