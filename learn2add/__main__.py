@@ -91,8 +91,10 @@ def run_reference(arguments: argparse.Namespace) -> None:
     """``learn2add reference``."""
     from learn2add import recipes, reference, runs
 
-    plan = reference.plan(arguments.budget)
-    print(f"{recipes.MEANING[arguments.budget]}\n{reference.status(plan)}", flush=True)
+    plan = reference.plan(arguments.budget, scheduled=arguments.scheduled)
+    meaning = "long runs with a schedule" if arguments.scheduled else None
+    print(meaning or recipes.MEANING[arguments.budget], flush=True)
+    print(reference.status(plan), flush=True)
     if arguments.list:
         return
     places = {planned.folder: planned for planned in plan}

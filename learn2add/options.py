@@ -156,7 +156,13 @@ def _reference(commands: Any) -> None:
         "The notebooks then show them under LEARN2ADD_BUDGET=reference.",
     )
     reference.add_argument("--list", action="store_true", help="only say what there is")
-    reference.add_argument(
+    which = reference.add_mutually_exclusive_group()
+    which.add_argument(
+        "--scheduled",
+        action="store_true",
+        help="instead: the runs beside them that have a schedule, Muon and deformed pictures",
+    )
+    which.add_argument(
         "--budget", choices=BUDGETS, default="reference", help="another setting for the same runs"
     )
 

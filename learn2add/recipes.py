@@ -71,18 +71,25 @@ def part2(
 
 
 def part2_long(
-    code_size: int = 2, *, epochs: int = 30, noise: float = 0.0, seed: int = 0
+    code_size: int = 2,
+    *,
+    epochs: int = 30,
+    plain: int | None = None,
+    deform: float = 1.0,
+    noise: float = 0.0,
+    seed: int = 0,
 ) -> RunConfig:
     """A longer reconstruction run, to set beside the reports' best after 100 epochs.
 
     Muon for the large layers, a ReLU between the encoder's two linear layers. Trained to the end on
     plain pictures, the encoder misplaces digits it has not seen (code size 2: an RMSE of 0.1771 on
-    training, 0.1817 on validation pictures); so the first five sixths of the epochs learn from
-    deformed ones.
+    training, 0.1817 on validation pictures); so all but the last epochs learn from deformed ones.
 
     Args:
         code_size: 1 to 128.
         epochs: 2 or more, in all.
+        plain: How many of them, the last, have plain pictures, 1 or more; None is a sixth.
+        deform: Strength of the deformations before that; the longer, the more of it pays.
         noise: Largest standard deviation of the noise on the pictures shown; see :func:`denoising`.
         seed: Decides initial weights and order of the data.
 
@@ -90,7 +97,7 @@ def part2_long(
         ValueError: An argument is not allowed.
     """
     check_int("epochs", epochs, 2, 100_000)
-    last = max(1, epochs // 6)
+    last = max(1, epochs // 6) if plain is None else check_int("plain", plain, 1, epochs - 1)
     deformed = Stage(
         "autoencoder",
         epochs - last,
@@ -100,12 +107,12 @@ def part2_long(
         "one_cycle",
         "l2",
         **MUON,
-        deform=1.0,
+        deform=deform,
         noise=noise,
     )
-    plain = replace(deformed, epochs=last, learning_rate=1e-3, deform=0.0)
+    undeformed = replace(deformed, epochs=last, learning_rate=1e-3, deform=0.0)
     return RunConfig(
-        (deformed, plain),
+        (deformed, undeformed),
         "autoencoder",
         "conv_transpose",
         code_size,
@@ -236,6 +243,37 @@ def part3(decoder: str = "conv_transpose", *, budget: str = "quick", seed: int =
         seed=seed,
         **_common(budget),
     )
+
+
+def part3_long(*, epochs: int = 16, seed: int = 0) -> RunConfig:
+    """Part III's quick recipe for longer: four times the pictures, slightly deformed ones.
+
+    Args:
+        epochs: Of the joint stage, 500 steps each, 1 or more.
+        seed: Decides initial weights, order of the data and deformations.
+
+    Raises:
+        ValueError: An argument is not allowed.
+    """
+    base = part3(seed=seed)
+    autoencoder, adder, joint = base.stages
+    autoencoder = replace(autoencoder, epochs=4, steps=390)
+    return replace(base, stages=(autoencoder, adder, replace(joint, epochs=epochs, deform=1.0)))
+
+
+def scheduled() -> dict[str, RunConfig]:
+    """By name, the runs that stand beside the assignment's hundred epochs at a constant rate.
+
+    Their rate has a schedule, their pictures are deformed, their large layers are Muon's. How
+    strong the deformation and how long the training is was chosen on the validation split.
+    """
+    runs = {
+        "part3/scheduled": part3_long(),
+        "part2/scheduled-code7": part2_long(7, epochs=80, plain=10, deform=2.5),
+        "part2/scheduled-code2": part2_long(2, epochs=100, plain=10, deform=2.0),
+    }
+    precision = precision_of("reference")
+    return {name: replace(config, precision=precision) for name, config in runs.items()}
 
 
 def part4(

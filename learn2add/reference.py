@@ -39,8 +39,16 @@ class Progress(NamedTuple):
     """Early stopping may complete a run before its last epoch."""
 
 
-def plan(budget: str = "reference") -> list[Planned]:
-    """The runs of Parts III and IV, then the twelve of Part II, code size 7 first, copies last."""
+def plan(budget: str = "reference", *, scheduled: bool = False) -> list[Planned]:
+    """The runs of Parts III and IV, then the twelve of Part II, code size 7 first, copies last.
+
+    Args:
+        budget: "reference", "quick" or "smoke".
+        scheduled: Instead of those, the ones with a schedule; see :func:`recipes.scheduled`.
+    """
+    if scheduled:
+        runs = [(*name.split("/"), config) for name, config in recipes.scheduled().items()]
+        return [planned(part, name, config, "reference") for part, name, config in runs]
     runs = [("part3", budget, recipes.part3(budget=budget))]
     for model in recipes.PART4:
         config = recipes.part4(model, budget=budget)
@@ -48,12 +56,14 @@ def plan(budget: str = "reference") -> list[Planned]:
     part2 = recipes.all_part2(budget).items()
     order = sorted(part2, key=lambda item: (is_twin(item[1]), -item[1].code_size))
     runs += [("part2", name, config) for name, config in order]
-    found = []
-    for part, name, config in runs:
-        kept = recipes.kept_reference(part, name, config) if budget == "reference" else None
-        folder = kept.folder if kept else recipes.run_folder(part, name, budget)
-        found.append(Planned(f"{part}/{name}", folder, config))
-    return found
+    return [planned(part, name, config, budget) for part, name, config in runs]
+
+
+def planned(part: str, name: str, config: RunConfig, budget: str) -> Planned:
+    """A run in the folder where it came with the project, or where it is to be written."""
+    kept = recipes.kept_reference(part, name, config) if budget == "reference" else None
+    folder = kept.folder if kept else recipes.run_folder(part, name, budget)
+    return Planned(f"{part}/{name}", folder, config)
 
 
 def progress(planned: Planned) -> Progress:

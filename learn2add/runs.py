@@ -271,8 +271,13 @@ def _check_config(config: RunConfig, folder: Path) -> None:
         )
 
 
-def publish(run: Run, folder: str | Path) -> Run:
+def publish(run: Run, folder: str | Path, *, weights: bool = True) -> Run:
     """Copy a run for keeping in git: weights in a byte each, pictures of ten epochs, no state.
+
+    Args:
+        run: A complete one.
+        folder: Where it is to be kept; not there yet.
+        weights: False keeps its configuration, curves and pictures only.
 
     Raises:
         RunError: ``folder`` exists already.
@@ -281,19 +286,20 @@ def publish(run: Run, folder: str | Path) -> Run:
     folder = Path(folder)
     if folder.exists():
         raise RunError(f"{folder} exists already")
-    weights = pack_weights(run.model("cpu").state_dict())
+    packed = pack_weights(run.model("cpu").state_dict()) if weights else None
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
         partial.mkdir(parents=True)
         same = run.result.get("same_as")
-        if same is None or not (folder.with_name(same) / "weights.safetensors").exists():
+        kept = same is not None and (folder.with_name(same) / "weights.safetensors").exists()
+        if packed is not None and not kept:
             facts = {"epoch": run.result["best_epoch"]}
-            save_tensors(partial / "weights.safetensors", weights, facts)
+            save_tensors(partial / "weights.safetensors", packed, facts)
         for file in ("config.json", "metrics.csv"):
             shutil.copy(run.folder / file, partial)
         for file in run.folder.glob(f"{EVENT_PREFIX}*"):
             copy_events(file, partial / file.name)
-        result = run.result | {"weights": "int8"}
+        result = run.result | ({"weights": "int8"} if weights else {})
         write_atomically(partial / "result.json", json.dumps(result, indent=2) + "\n")
         partial.rename(folder)
     finally:

@@ -512,6 +512,16 @@ def test_publishing_quarters_the_weights(kept: Path, tmp_path: Path) -> None:
     assert again.result == published.result
 
 
+def test_a_run_can_be_kept_without_its_weights(kept: Path, tmp_path: Path) -> None:
+    run, folder = load_run(kept), tmp_path / "run"
+    published = publish(run, folder, weights=False)
+    left_out = {"last.safetensors", "weights.safetensors"}
+    assert set(f.name for f in folder.iterdir()) == COMPLETE - left_out
+    assert published.history == run.history and published.result == run.result
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors"):
+        published.model("cpu")
+
+
 @pytest.mark.parametrize("part", ["deflated", "scale", "shape"])
 def test_packed_weights_that_do_not_fit_are_damaged(kept: Path, tmp_path: Path, part: str) -> None:
     folder = publish(load_run(kept), tmp_path / "run").folder

@@ -19,7 +19,7 @@ from learn2add.runs import Run, load_run, publish
 RUNS = Path(__file__).parents[1] / "runs"
 
 
-def sample(run: Run) -> None:
+def sample(run: Run, file: Path) -> None:
     """Draw what the run can do with the first test digit of each class."""
     test = load_digits(run.config.dataset, "test").resized(run.config.image_size)
     first = torch.tensor([int(members[0]) for members in test.by_class()])
@@ -35,7 +35,7 @@ def sample(run: Run) -> None:
         digits = test.images[first]
         rows = {"reconstruction": reconstruct(model, digits)[:, 0]}
         figure = figures.reconstructions(as_float(digits)[:, 0], rows, caption=caption)
-    figures.save_png(figure, run.folder / "sample.png")
+    figures.save_png(figure, file)
 
 
 def main() -> None:
@@ -43,11 +43,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("name", help="its name under runs/, such as part3/quick")
+    parser.add_argument("--no-weights", action="store_true", help="the figures are then the run's")
     arguments = parser.parse_args()
-    kept = publish(load_run(arguments.run), RUNS / arguments.name)
-    found = evaluate(kept)
+    run, weights = load_run(arguments.run), not arguments.no_weights
+    kept = publish(run, RUNS / arguments.name, weights=weights)
+    measured = kept if weights else run
+    found = evaluate(measured)
     write_atomically(kept.folder / "evaluation.json", json.dumps(found, indent=2) + "\n")
-    sample(kept)
+    sample(measured, kept.folder / "sample.png")
     print(json.dumps(found, indent=2))
 
 
