@@ -90,6 +90,21 @@ def test_longer_run_beats_the_report_on_validation():
     assert f"RMSE {best:.4f} on validation digits, {found:.4f} on test digits" in text
 
 
+def test_scheduled_runs_beat_the_constant_rate_and_readme_tells_by_how_much():
+    text = (ROOT / "README.md").read_text()
+    for size in (2, 7):
+        now = kept_figures(f"part2/scheduled-code{size}")["rmse"]
+        before = kept_figures(f"part2/conv_transpose-l2-code{size}")["rmse"]
+        assert now < 0.95 * before
+        assert f"{now:.4f} instead of {before:.4f}" in text
+    sums = kept_figures("part3/scheduled")
+    assert sums["cells_mean"] >= 0.992 and sums["cells_worst"] >= 0.98
+    told = (
+        f"{sums['cells_mean']:.2%} of the sums right, in the worst cell {sums['cells_worst']:.2%}"
+    )
+    assert told.replace("%", " %") in text
+
+
 @pytest.mark.parametrize("name", ["part4/variational", "part4/generative"])
 def test_kept_models_with_distributions_reach_what_is_asked_of_them(name):
     kept = kept_figures(name)
