@@ -1,6 +1,7 @@
 """The command line, a thin face over the package: ``learn2add``, or ``python -m learn2add``."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,8 +37,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_data(arguments: argparse.Namespace) -> None:
     """``learn2add data``."""
-    import os
-
     from learn2add.data import load_digits
     from learn2add.fetching import cache_folder
 
@@ -300,5 +299,20 @@ COMMANDS = {
     "benchmark": run_benchmark,
 }
 
+
+def leave(status: int) -> None:
+    """End the process.
+
+    One of several, started by ``torchrun``, ends at once. All is written by then; what is left is
+    to take the interpreter apart, and Gloo's threads may still let go of tensors while that
+    happens, which now and then aborts the process and with it the others.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

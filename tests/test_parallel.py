@@ -62,6 +62,22 @@ def test_two_processes_have_the_losses_of_one(name: str, tmp_path: Path) -> None
     assert 0 < max(apart) < 1e-2
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("status", [0, 2])
+def test_one_of_several_processes_ends_at_once(processes: int, status: int) -> None:
+    """Nothing of the interpreter's own end, which Gloo's threads may disturb, is gone through."""
+    program = (
+        "import atexit; from learn2add.__main__ import leave; "
+        f"atexit.register(print, 'taken apart'); print('done'); leave({status})"
+    )
+    environment = os.environ | {"WORLD_SIZE": str(processes)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == status
+    assert done.stdout.split("\n")[:-1] == ["done", "taken apart"][: 3 - processes]
+
+
 def test_alone_nothing_happens() -> None:
     assert world() == World(0, 1)
     with joined() as processes:
