@@ -91,9 +91,10 @@ def run_reference(arguments: argparse.Namespace) -> None:
     from learn2add import recipes, reference, runs
 
     plan = reference.plan(arguments.budget, scheduled=arguments.scheduled)
-    meaning = "long runs with a schedule" if arguments.scheduled else None
-    print(meaning or recipes.MEANING[arguments.budget], flush=True)
-    print(reference.status(plan), flush=True)
+    meaning = recipes.MEANING[arguments.budget]
+    if arguments.scheduled:
+        meaning = "long runs with a schedule"
+    print(f"{meaning}\n{reference.status(plan)}", flush=True)
     if arguments.list:
         return
     places = {planned.folder: planned for planned in plan}

@@ -246,7 +246,7 @@ def part3(decoder: str = "conv_transpose", *, budget: str = "quick", seed: int =
 
 
 def part3_long(*, epochs: int = 16, seed: int = 0) -> RunConfig:
-    """Part III's quick recipe for longer: four times the pictures, slightly deformed ones.
+    """Part III's quick recipe, its joint stage four times as long and on deformed pictures.
 
     Args:
         epochs: Of the joint stage, 500 steps each, 1 or more.
@@ -264,8 +264,8 @@ def part3_long(*, epochs: int = 16, seed: int = 0) -> RunConfig:
 def scheduled() -> dict[str, RunConfig]:
     """By name, the runs that stand beside the assignment's hundred epochs at a constant rate.
 
-    Their rate has a schedule, their pictures are deformed, their large layers are Muon's. How
-    strong the deformation and how long the training is was chosen on the validation split.
+    Their rate has a schedule, their pictures are deformed, their large layers are Muon's. Those of
+    Part II were held against shorter ones of weaker deformation, on the validation split.
     """
     runs = {
         "part3/scheduled": part3_long(),

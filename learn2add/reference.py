@@ -48,7 +48,7 @@ def plan(budget: str = "reference", *, scheduled: bool = False) -> list[Planned]
     """
     if scheduled:
         runs = [(*name.split("/"), config) for name, config in recipes.scheduled().items()]
-        return [planned(part, name, config, "reference") for part, name, config in runs]
+        return [placed(part, name, config, "reference") for part, name, config in runs]
     runs = [("part3", budget, recipes.part3(budget=budget))]
     for model in recipes.PART4:
         config = recipes.part4(model, budget=budget)
@@ -56,10 +56,10 @@ def plan(budget: str = "reference", *, scheduled: bool = False) -> list[Planned]
     part2 = recipes.all_part2(budget).items()
     order = sorted(part2, key=lambda item: (is_twin(item[1]), -item[1].code_size))
     runs += [("part2", name, config) for name, config in order]
-    return [planned(part, name, config, budget) for part, name, config in runs]
+    return [placed(part, name, config, budget) for part, name, config in runs]
 
 
-def planned(part: str, name: str, config: RunConfig, budget: str) -> Planned:
+def placed(part: str, name: str, config: RunConfig, budget: str) -> Planned:
     """A run in the folder where it came with the project, or where it is to be written."""
     kept = recipes.kept_reference(part, name, config) if budget == "reference" else None
     folder = kept.folder if kept else recipes.run_folder(part, name, budget)

@@ -76,7 +76,8 @@ class Run:
     def evaluation(self) -> dict[str, Any] | None:
         """The figures on the test digits that came with a kept run, or None.
 
-        They are those of :func:`learn2add.evaluation.evaluate`; a test measures them again.
+        They are those of :func:`learn2add.evaluation.evaluate`; where the weights came with it too,
+        a test measures them again.
         """
         file = self.folder / "evaluation.json"
         return json.loads(file.read_text()) if file.exists() else None
