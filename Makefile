@@ -39,7 +39,7 @@ $(STAMP): pyproject.toml
 ASSIGNMENT := $(addprefix notebooks/,03_addition.ipynb=quick 02_reconstruction.ipynb=reference \
 	04_generative_addition.ipynb=reference 05_what_the_pictures_are_worth.ipynb=reference \
 	01_setup_and_inputs.ipynb=reference)
-STUDIES := $(sort $(wildcard notebooks/0[6-9]_*.ipynb notebooks/[1-9]*.ipynb))
+STUDIES := $(sort $(wildcard notebooks/[1-9]*.ipynb)) $(sort $(wildcard notebooks/0[6-9]_*.ipynb))
 
 run studies: export LEARN2ADD_RUNS := $(CURDIR)/build/runs
 run: $(STAMP) ## execute the assignment's notebooks into build/, then print the main figures

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from learn2add.checks import check_finite
 from learn2add.data import Digits, as_float, load_digits
-from learn2add.evidence import added, gather
+from learn2add.evidence import gather
 from learn2add.judge import Judge, load_judge
-from learn2add.models import BATCH, AdditionInference, encode, inference_of
+from learn2add.models import BATCH, AdditionInference, inference_of
 from learn2add.objectives import rmse
 from learn2add.pairs import CELLS, cell_counts
 from learn2add.runs import Run
+from learn2add.sums import Blame, SumScores, class_moments, judge_sums
 
 Z95 = 1.959963984540054
 """Two-sided 95 % quantile of the normal distribution."""
@@ -32,58 +33,6 @@ class Interval(NamedTuple):
     value: Any
     low: Any
     high: Any
-
-
-class Blame(NamedTuple):
-    """Where wrong sums come from, as shares of all wrong sums; they add up to 1 (or all are NaN).
-
-    ``misread``: the reconstruction of the input already shows another digit. ``misadded``: not so,
-    but the adder's code lies nearest to the mean code of another digit than the sum. ``misdrawn``:
-    neither; the code is at its place and the picture is not.
-    """
-
-    misread: float
-    misadded: float
-    misdrawn: float
-    wrong: int
-    """Wrong sums in all."""
-
-
-class SumScores(NamedTuple):
-    """What the judge and the squared error say of all sums.
-
-    Cells whose sum exceeds 9 hold 0 pictures and NaN errors.
-    """
-
-    right: list[np.ndarray]
-    """For each digit d, bool ``[pictures of d, 10 - d]``: does the judge read the sum?"""
-    mse: np.ndarray
-    """float64 ``[10, 10]`` by digit and addend: expected squared error per pixel to a random
-    picture of the sum."""
-    confusion: np.ndarray
-    """int64 ``[10, 10]``: drawn pictures by (sum, digit read)."""
-    causes: tuple[int, int, int] = (0, 0, 0)
-    """Wrong sums that are misread, misadded, misdrawn; see :class:`Blame`."""
-
-    @property
-    def blame(self) -> Blame:
-        """The causes as shares."""
-        wrong = sum(self.causes)
-        return Blame(*(n / wrong if wrong else float("nan") for n in self.causes), wrong)
-
-    @property
-    def correct(self) -> np.ndarray:
-        """int64 ``[10, 10]`` by digit and addend: pictures in which the judge reads the sum."""
-        padded = [np.pad(right.sum(0), (0, 10 - right.shape[1])) for right in self.right]
-        return np.stack(padded).astype(np.int64)
-
-    @property
-    def total(self) -> np.ndarray:
-        """int64 ``[10, 10]`` by digit and addend: pictures judged."""
-        counts = np.zeros((10, 10), np.int64)
-        for digit, right in enumerate(self.right):
-            counts[digit, : right.shape[1]] = len(right)
-        return counts
 
 
 def wilson(correct: Any, total: Any) -> Interval:
@@ -139,47 +88,6 @@ def add(model: AdditionInference, images: Tensor, addend: float | Tensor) -> Ten
     return torch.cat([model(as_float(part), number) for part, number in pairs])
 
 
-@torch.no_grad()
-def judge_sums(model: AdditionInference, judge: Judge, digits: Digits) -> SumScores:
-    """Draw every valid sum of every digit and have the judge read it.
-
-    Args:
-        model: Draws ``x + addend``.
-        judge: Reads pictures.
-        digits: Test digits, on the model's device.
-
-    Returns:
-        Counts and errors per cell, and what went wrong first where a sum is wrong.
-    """
-    means, variances = _class_moments(digits)
-    confusion, mse, causes = np.zeros((10, 10), np.int64), np.full((10, 10), np.nan), np.zeros(3)
-    classes = digits.by_class()
-    codes = [encode(model, digits.images[members]) for members in classes]
-    centres = torch.stack([z.mean(0) for z in codes])
-    lost = [judge.read(model.decoder(z)).argmax(1) != digit for digit, z in enumerate(codes)]
-    right = [np.zeros((len(members), 10 - d), bool) for d, members in enumerate(classes)]
-    for digit, addend in CELLS:
-        z_sum, total = added(model, codes[digit], addend), digit + addend
-        y_hat = model.decoder(z_sum)
-        read = judge.read(y_hat).argmax(1)
-        wrong = read != total
-        elsewhere = torch.cdist(z_sum.float(), centres.float()).argmin(1) != total
-        misread, misadded = wrong & lost[digit], wrong & ~lost[digit] & elsewhere
-        causes += [float(n.sum()) for n in (misread, misadded, wrong & ~misread & ~misadded)]
-        right[digit][:, addend] = (~wrong).cpu().numpy()
-        confusion[total] += read.bincount(minlength=10).cpu().numpy()
-        error = (y_hat[:, 0] - means[total].float()).square().mean() + variances[total]
-        mse[digit, addend] = float(error)
-    return SumScores(right, mse, confusion, tuple(int(n) for n in causes))
-
-
-def _class_moments(digits: Digits) -> tuple[Tensor, Tensor]:
-    """Mean picture ``[10, S, S]`` and mean per-pixel variance ``[10]`` of each class, float64."""
-    groups = [digits.images[members].double() / 255 for members in digits.by_class()]
-    means = torch.stack([group.mean(0) for group in groups])
-    return means, torch.stack([group.var(0, correction=0).mean() for group in groups])
-
-
 def floors(digits: Digits) -> dict[str, float]:
     """What answers that know nothing of the input picture score in the assignment's metric.
 
@@ -191,7 +99,7 @@ def floors(digits: Digits) -> dict[str, float]:
         ``floor_one_mean`` (one mean picture for every sum) and ``real_digit`` (a random real
         picture of the right sum, which scores worse than the blur).
     """
-    means, variances = _class_moments(digits)
+    means, variances = class_moments(digits)
     weights = _sum_weights(digits)
     overall = (weights[:, None, None] * means).sum(0)
     between = (means - overall).square().mean((1, 2))

@@ -31,6 +31,7 @@ from learn2add.judge import Judge, load_judge
 from learn2add.models import AdditionInference, AdditionModel, Autoencoder
 from learn2add.pairs import CELLS, transform_data_add
 from learn2add.runs import load_or_train
+from learn2add.sums import read_sums
 
 
 @pytest.fixture(scope="module")
@@ -260,6 +261,22 @@ def test_a_digit_is_judged_in_all_its_cells(few: Digits, judge: Judge) -> None:
     scores = judge_sums(oracle(few), judge, few)
     for digit, right in enumerate(scores.right):
         assert right.dtype == bool and right.shape == (int((few.labels == digit).sum()), 10 - digit)
+
+
+def test_two_judges_read_the_same_drawings(few: Digits, judge: Judge) -> None:
+    """Each as if it were alone; every sum is drawn once for both."""
+    torch.manual_seed(0)
+    model, second, calls = AdditionModel().inference(), load_judge(architecture="mlp"), []
+    model.adder.register_forward_hook(lambda *_: calls.append(1))
+    together = read_sums(model, (judge, second), few)
+    assert len(calls) == len(CELLS)
+    for reader, found in zip((judge, second), together, strict=True):
+        alone = judge_sums(model, reader, few)
+        assert found.causes == alone.causes
+        np.testing.assert_array_equal(found.correct, alone.correct)
+        np.testing.assert_array_equal(found.confusion, alone.confusion)
+        np.testing.assert_array_equal(found.mse, alone.mse)
+    assert not np.array_equal(together[0].confusion, together[1].confusion)
 
 
 # Means over cells
