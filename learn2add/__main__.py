@@ -90,10 +90,10 @@ def run_reference(arguments: argparse.Namespace) -> None:
     """``learn2add reference``."""
     from learn2add import recipes, reference, runs
 
-    plan = reference.plan(arguments.budget, scheduled=arguments.scheduled)
+    plan = reference.plan(arguments.budget, beside=arguments.beside)
     meaning = recipes.MEANING[arguments.budget]
-    if arguments.scheduled:
-        meaning = "long runs with a schedule"
+    if arguments.beside:
+        meaning = "long runs beside the assignment's own setting"
     print(f"{meaning}\n{reference.status(plan)}", flush=True)
     if arguments.list:
         return

@@ -158,9 +158,9 @@ def _reference(commands: Any) -> None:
     reference.add_argument("--list", action="store_true", help="only say what there is")
     which = reference.add_mutually_exclusive_group()
     which.add_argument(
-        "--scheduled",
+        "--beside",
         action="store_true",
-        help="instead: the runs beside them that have a schedule, Muon and deformed pictures",
+        help="instead: the runs beside them, with a schedule, Muon and more, or with a ReLU",
     )
     which.add_argument(
         "--budget", choices=BUDGETS, default="reference", help="another setting for the same runs"

@@ -261,16 +261,22 @@ def part3_long(*, epochs: int = 16, seed: int = 0) -> RunConfig:
     return replace(base, stages=(autoencoder, adder, replace(joint, epochs=epochs, deform=1.0)))
 
 
-def scheduled() -> dict[str, RunConfig]:
+def beside() -> dict[str, RunConfig]:
     """By name, the runs that stand beside the assignment's hundred epochs at a constant rate.
 
-    Their rate has a schedule, their pictures are deformed, their large layers are Muon's. Those of
-    Part II were held against shorter ones of weaker deformation, on the validation split.
+    "scheduled": their rate has a schedule, their pictures are deformed, their large layers are
+    Muon's. Those of Part II were held against shorter ones of weaker deformation, on the validation
+    split. "relu": the hundred epochs at a constant rate, but for a ReLU between the encoder's two
+    linear layers; and once more with batches of 32, four times as many steps.
     """
+    assigned = replace(part2(budget="reference"), hidden="relu")
+    small = replace(assigned.stages[0], batch_size=32)
     runs = {
         "part3/scheduled": part3_long(),
         "part2/scheduled-code7": part2_long(7, epochs=80, plain=10, deform=2.5),
         "part2/scheduled-code2": part2_long(2, epochs=100, plain=10, deform=2.0),
+        "part2/relu-code2": assigned,
+        "part2/relu-batch32-code2": replace(assigned, stages=(small,)),
     }
     precision = precision_of("reference")
     return {name: replace(config, precision=precision) for name, config in runs.items()}

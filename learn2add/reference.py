@@ -39,15 +39,15 @@ class Progress(NamedTuple):
     """Early stopping may complete a run before its last epoch."""
 
 
-def plan(budget: str = "reference", *, scheduled: bool = False) -> list[Planned]:
+def plan(budget: str = "reference", *, beside: bool = False) -> list[Planned]:
     """The runs of Parts III and IV, then the twelve of Part II, code size 7 first, copies last.
 
     Args:
         budget: "reference", "quick" or "smoke".
-        scheduled: Instead of those, the ones with a schedule; see :func:`recipes.scheduled`.
+        beside: Instead of those, the ones that stand beside them; see :func:`recipes.beside`.
     """
-    if scheduled:
-        runs = [(*name.split("/"), config) for name, config in recipes.scheduled().items()]
+    if beside:
+        runs = [(*name.split("/"), config) for name, config in recipes.beside().items()]
         return [placed(part, name, config, "reference") for part, name, config in runs]
     runs = [("part3", budget, recipes.part3(budget=budget))]
     for model in recipes.PART4:

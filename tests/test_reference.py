@@ -79,23 +79,23 @@ def test_list_trains_nothing(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_scheduled_runs_are_a_list_of_their_own(tmp_path, capsys):
-    plan = reference.plan(scheduled=True)
+def test_the_runs_beside_are_a_list_of_their_own(tmp_path, capsys):
+    plan = reference.plan(beside=True)
     assert not {run.name for run in plan} & {run.name for run in reference.plan()}
     assert len({run.folder for run in plan}) == len(plan)
-    assert cli.main(["reference", "--scheduled", "--list"]) == 0
+    assert cli.main(["reference", "--beside", "--list"]) == 0
     said = capsys.readouterr().out
     assert all(run.name in said for run in plan) and "part3/reference" not in said
     with pytest.raises(SystemExit):
-        cli.main(["reference", "--scheduled", "--budget", "smoke"])
-    assert "not allowed with argument --scheduled" in capsys.readouterr().err
+        cli.main(["reference", "--beside", "--budget", "smoke"])
+    assert "not allowed with argument --beside" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
-def test_scheduled_runs_are_trained_in_their_place(tmp_path, capsys, monkeypatch):
+def test_runs_beside_are_trained_in_their_place(tmp_path, capsys, monkeypatch):
     config = recipes.part2(budget="smoke")
-    monkeypatch.setattr(recipes, "scheduled", lambda: {"part2/scheduled-code2": config})
-    assert cli.main(["reference", "--scheduled"]) == 0
+    monkeypatch.setattr(recipes, "beside", lambda: {"part2/scheduled-code2": config})
+    assert cli.main(["reference", "--beside"]) == 0
     assert load_run(tmp_path / "part2" / "scheduled-code2").config == config
     assert capsys.readouterr().out.splitlines()[-1] == "time left: about 0 min"
 
