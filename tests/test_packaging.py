@@ -1,17 +1,23 @@
 """What is delivered: the package, the set-up, and the tool that executes notebooks."""
 
 import ast
+import base64
+import io
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -156,6 +162,7 @@ def run_notebooks(*words: object) -> subprocess.CompletedProcess[str]:
 DRAWING = """
 import sys
 from pathlib import Path
+from typing import Any
 import matplotlib.pyplot as plt
 from tqdm.auto import tqdm
 for _ in tqdm(range(3)):
@@ -183,9 +190,33 @@ def test_notebooks_are_executed_by_this_python_and_tidied(tmp_path: Path) -> Non
     assert picture.startswith(b"\x89PNG")
 
 
+def png(pixels: np.ndarray, **options: Any) -> str:
+    packed = io.BytesIO()
+    Image.fromarray(pixels).save(packed, "PNG", **options)
+    return base64.b64encode(packed.getvalue()).decode()
+
+
+def pixels_of(picture: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGBA"))
+
+
+@pytest.mark.parametrize("opacity", [255, 200])
+def test_pictures_are_packed_without_loss(opacity: int) -> None:
+    pixels = np.full((60, 90, 4), opacity, np.uint8)
+    pixels[..., :3] = np.random.default_rng(0).integers(0, 4, (60, 90, 3))
+    smaller = runpy.run_path(str(ROOT / "tools" / "run_notebooks.py"))["smaller"]
+    found = smaller(png(pixels))
+    before = len(png(pixels))
+    assert len(found) < before if opacity == 255 else len(found) <= before
+    np.testing.assert_array_equal(pixels_of(found), pixels)
+    film = png(pixels, save_all=True, append_images=[Image.fromarray(255 - pixels)])
+    assert smaller(film) == film
+
+
 MEETING = """
 import os, time
 from pathlib import Path
+from typing import Any
 Path("here-{own}").touch()
 for _ in range(600):  # the other one is executed at the same time
     if Path("here-{other}").exists():
