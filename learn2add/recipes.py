@@ -269,14 +269,14 @@ def beside() -> dict[str, RunConfig]:
     split. "relu": the hundred epochs at a constant rate, but for a ReLU between the encoder's two
     linear layers; and once more with batches of 32, four times as many steps.
     """
-    assigned = replace(part2(budget="reference"), hidden="relu")
-    small = replace(assigned.stages[0], batch_size=32)
+    relu = replace(part2(budget="reference"), hidden="relu")
+    small_batches = replace(relu.stages[0], batch_size=32)
     runs = {
         "part3/scheduled": part3_long(),
         "part2/scheduled-code7": part2_long(7, epochs=80, plain=10, deform=2.5),
         "part2/scheduled-code2": part2_long(2, epochs=100, plain=10, deform=2.0),
-        "part2/relu-code2": assigned,
-        "part2/relu-batch32-code2": replace(assigned, stages=(small,)),
+        "part2/relu-code2": relu,
+        "part2/relu-batch32-code2": replace(relu, stages=(small_batches,)),
     }
     precision = precision_of("reference")
     return {name: replace(config, precision=precision) for name, config in runs.items()}

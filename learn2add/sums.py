@@ -116,7 +116,7 @@ class Reading:
         self.judge = judge
         self.lost = [judge.read(x_hat).argmax(1) != digit for digit, x_hat in enumerate(echoes)]
         self.right = [np.zeros((len(lost), 10 - d), bool) for d, lost in enumerate(self.lost)]
-        self.confusion, self.causes = np.zeros((10, 10), np.int64), np.zeros(3)
+        self.confusion, self.causes = np.zeros((10, 10), np.int64), np.zeros(3, int)
 
     def take_in(self, digit: int, addend: int, y_hat: Tensor, elsewhere: Tensor) -> None:
         """Read the pictures ``y_hat`` of one cell.
@@ -126,14 +126,13 @@ class Reading:
         read, lost = self.judge.read(y_hat).argmax(1), self.lost[digit]
         wrong = read != digit + addend
         misread, misadded = wrong & lost, wrong & ~lost & elsewhere
-        self.causes += [float(n.sum()) for n in (misread, misadded, wrong & ~misread & ~misadded)]
+        self.causes += [int(n.sum()) for n in (misread, misadded, wrong & ~misread & ~misadded)]
         self.right[digit][:, addend] = (~wrong).cpu().numpy()
         self.confusion[digit + addend] += read.bincount(minlength=10).cpu().numpy()
 
     def scores(self, mse: np.ndarray) -> SumScores:
         """All of it, beside the squared errors of the pictures."""
-        misread, misadded, misdrawn = map(int, self.causes)
-        return SumScores(self.right, mse, self.confusion, (misread, misadded, misdrawn))
+        return SumScores(self.right, mse, self.confusion, tuple(self.causes.tolist()))
 
 
 def class_moments(digits: Digits) -> tuple[Tensor, Tensor]:

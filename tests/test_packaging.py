@@ -162,7 +162,6 @@ def run_notebooks(*words: object) -> subprocess.CompletedProcess[str]:
 DRAWING = """
 import sys
 from pathlib import Path
-from typing import Any
 import matplotlib.pyplot as plt
 from tqdm.auto import tqdm
 for _ in tqdm(range(3)):
@@ -213,10 +212,23 @@ def test_pictures_are_packed_without_loss(opacity: int) -> None:
     assert smaller(film) == film
 
 
+def test_only_notebooks_kept_in_place_have_packed_pictures(tmp_path: Path) -> None:
+    """Packing takes a tenth of a second a picture; what is looked at once need not wait for it."""
+    source = notebook(tmp_path / "05_any.ipynb", DRAWING)
+    assert run_notebooks(source, "--out", tmp_path / "build").returncode == 0
+    assert run_notebooks("--in-place", source).returncode == 0
+    pictures = []
+    for file in (tmp_path / "build/notebooks/05_any.ipynb", source):
+        outputs = nbformat.read(file, as_version=4).cells[0].outputs
+        pictures += [o.data["image/png"] for o in outputs if "image/png" in o.get("data", {})]
+    plain, packed = pictures
+    assert len(packed) < len(plain)
+    np.testing.assert_array_equal(pixels_of(packed), pixels_of(plain))
+
+
 MEETING = """
 import os, time
 from pathlib import Path
-from typing import Any
 Path("here-{own}").touch()
 for _ in range(600):  # the other one is executed at the same time
     if Path("here-{other}").exists():

@@ -118,9 +118,6 @@ def tidy(notebook: NotebookNode) -> None:
         cell.metadata = NotebookNode({"tags": tags} if tags else {})
         if cell.cell_type == "code":
             cell.outputs = [output for output in joined(cell.outputs) if not is_progress(output)]
-            for output in cell.outputs:
-                if picture := output.get("data", {}).get("image/png"):
-                    output.data["image/png"] = smaller(picture)
 
 
 def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
@@ -150,6 +147,18 @@ def is_progress(output: NotebookNode) -> bool:
     return not output.text.strip()
 
 
+def pictures_of(notebook: NotebookNode) -> list[NotebookNode]:
+    """The data of each output that has a picture, in order."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [output.data for output in outputs if "image/png" in output.get("data", {})]
+
+
+def pack_pictures(notebook: NotebookNode) -> None:
+    """Keep each picture in fewer bytes."""
+    for data in pictures_of(notebook):
+        data["image/png"] = smaller(data["image/png"])
+
+
 def smaller(picture: str) -> str:
     """The same pixels as a PNG of fewer bytes, if there is one; both in base64.
 
@@ -167,8 +176,7 @@ def smaller(picture: str) -> str:
 
 def save_pictures(notebook: NotebookNode, name: str, folder: Path) -> int:
     """Write each figure of a notebook as ``folder/<name>-<number>.png``; return how many."""
-    outputs = [o for cell in notebook.cells for o in cell.get("outputs", []) if "data" in o]
-    pictures = [o.data["image/png"] for o in outputs if "image/png" in o.data]
+    pictures = [data["image/png"] for data in pictures_of(notebook)]
     for old in folder.glob(f"{name}-*.png"):
         old.unlink()
     for number, picture in enumerate(pictures, 1):
@@ -189,6 +197,8 @@ async def run(path: Path, target: Path, pictures: Path | None, environment: dict
     except (CellExecutionError, DeadKernelError) as error:
         failure = error
     tidy(notebook)
+    if target == path:  # to be cloned by everyone; for a look at them they need no packing
+        pack_pictures(notebook)
     if failure is None or target != path:
         write_atomically(target, nbformat.writes(notebook) + "\n")
     if failure is not None:
