@@ -14,7 +14,7 @@ from typing import Any
 from learn2add.checks import check_choice
 from learn2add.code_distributions import FAMILIES
 from learn2add.configs import RunConfig, Stage
-from learn2add.recipes import BUDGETS, precision_of
+from learn2add.recipes import BUDGETS, fast_precision
 
 QUICK_PICTURES, QUICK_DIGITS = 500, 5000
 """A digit costs :func:`table_addition` an eighth of what a picture costs the report's decoder."""
@@ -110,7 +110,7 @@ def table_addition(*, budget: str = "quick", seed: int = 0) -> RunConfig:
         code_distribution="gaussian",
         kld_code=1.0,
         seed=seed,
-        precision=precision_of(budget),
+        precision=fast_precision(),
     )
 
 
@@ -134,5 +134,5 @@ def _fashion(budget: str) -> dict[str, Any]:
         "dataset": "FashionMNIST",
         "train_size": sizes[0],
         "validation_size": sizes[1],
-        "precision": precision_of(budget),
+        "precision": fast_precision(),
     }

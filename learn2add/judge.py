@@ -29,6 +29,7 @@ from learn2add.checkpoints import write_atomically
 from learn2add.checks import check_choice, check_images, check_int
 from learn2add.data import Digits, as_float
 from learn2add.fetching import DATASETS
+from learn2add.hardware import multiplies_bfloat16
 
 FOLDER = Path(__file__).parent / "weights"
 WEIGHTS = {"cnn": FOLDER / "judge.safetensors", "mlp": FOLDER / "judge_mlp.safetensors"}
@@ -153,12 +154,7 @@ def _block(inputs: int, outputs: int, kernel: int, pool: bool) -> list[nn.Module
 
 def half_precision(device: torch.device) -> torch.autocast:
     """Bfloat16 autocast where the device has bfloat16 arithmetic; elsewhere no autocast."""
-    able = False
-    if device.type == "cuda":
-        able = torch.cuda.is_bf16_supported(including_emulation=False)
-    elif device.type == "cpu":
-        able = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
-    return torch.autocast(device.type, torch.bfloat16, enabled=able)
+    return torch.autocast(device.type, torch.bfloat16, enabled=multiplies_bfloat16(device))
 
 
 def examine(judge: Judge, digits: Digits) -> dict[str, Any]:

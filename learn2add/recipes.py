@@ -278,7 +278,7 @@ def beside() -> dict[str, RunConfig]:
         "part2/relu-code2": relu,
         "part2/relu-batch32-code2": replace(relu, stages=(small_batches,)),
     }
-    precision = precision_of("reference")
+    precision = fast_precision()
     return {name: replace(config, precision=precision) for name, config in runs.items()}
 
 
@@ -347,14 +347,14 @@ PART4 = {
 """The weights of each model's loss, chosen on the validation split."""
 
 
+def fast_precision() -> str:
+    """The machine's fast precision: nothing forces bfloat16 where it would be emulated."""
+    return default_precision(default_device())
+
+
 def _common(budget: str) -> dict[str, str | int | None]:
     few = 1000 if budget == "smoke" else None
-    return {"precision": precision_of(budget), "train_size": few, "validation_size": few}
-
-
-def precision_of(budget: str) -> str:
-    """The machine's fast precision; in "reference" always the same, as its runs are kept."""
-    return "bfloat16" if budget == "reference" else default_precision(default_device())
+    return {"precision": fast_precision(), "train_size": few, "validation_size": few}
 
 
 def all_part2(budget: str = "quick") -> dict[str, RunConfig]:
@@ -374,9 +374,14 @@ def run_folder(part: str, name: str, budget: str) -> Path:
 
 
 def kept_reference(part: str, name: str, config: RunConfig) -> Run | None:
-    """The run of the budget "reference" that came with the project, or None."""
+    """The run of the budget "reference" that came with the project, or None.
+
+    It may have been trained in another precision than this machine's.
+    """
     kept = kept_run(f"{part}/{name}")
-    return kept if kept is not None and kept.config == config else None
+    if kept is None or replace(kept.config, precision=config.precision) != config:
+        return None
+    return kept
 
 
 def run(part: str, name: str, config: RunConfig, budget: str, *, progress: bool = True) -> Run:
