@@ -44,12 +44,12 @@ STUDIES := $(sort $(wildcard notebooks/[1-9]*.ipynb)) $(sort $(wildcard notebook
 run studies: export LEARN2ADD_RUNS := $(CURDIR)/build/runs
 run: $(STAMP) ## execute the assignment's notebooks into build/, then print the main figures
 	@$(BIN)/python -m learn2add data
-	@status=0; $(BIN)/python tools/run_notebooks.py \
+	@status=0; $(BIN)/python tools/notebooks.py \
 		$(if $(LEARN2ADD_BUDGET),,--jobs 2 $(ASSIGNMENT)) || status=1; \
 	$(BIN)/python tools/main_figures.py || status=1; exit $$status
 
 studies: $(STAMP) ## the same with the sibling studies, notebooks 6 to 10; all of it trains here
-	@$(BIN)/python tools/run_notebooks.py --jobs 2 $(STUDIES)
+	@$(BIN)/python tools/notebooks.py --jobs 2 $(STUDIES)
 
 # Several processes of one thread each share a processor better than one process does.
 SPREAD := -n auto --maxprocesses 4 --no-loadscope-reorder
@@ -66,7 +66,7 @@ test-fast: $(STAMP) ## the tests that take seconds
 	@$(BIN)/python -m pytest $(SPREAD) --dist loadfile -m "not slow"
 
 notebooks: $(STAMP) ## execute all notebooks in place, to be kept in git
-	@$(BIN)/python tools/run_notebooks.py --in-place
+	@$(BIN)/python tools/notebooks.py --in-place
 
 clean: ## delete build/ and caches; virtual environment and runs stay
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis

@@ -1,30 +1,43 @@
-"""The command line, a thin face over the package: ``learn2add``, or ``python -m learn2add``."""
+"""The command line, a thin face over the package: ``learn2add``, or ``python -m learn2add``.
 
-import argparse
+Each command is a dataclass. Its docstring and those of its fields are the help; tyro makes the
+options. Those of ``train`` are the fields of :mod:`learn2add.config`.
+"""
+
+import ast
+import contextlib
+import inspect
+import io
+import itertools
+import json
 import os
+import re
 import sys
-from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, TypeVar, get_type_hints
 
-from learn2add.options import DEFAULT_RUN, make_parser
+import tyro
+from tyro.conf import DisallowNone, FlagCreatePairsOff, Positional, arg
+
+import learn2add
+from learn2add.config import LossWeights, RunConfig, Stage
 
 # torch takes seconds to import, so commands import what they need when they run.
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from learn2add.configs import RunConfig
-    from learn2add.runs import Run
+T = TypeVar("T")
+Silent = Annotated[DisallowNone[T | None], arg(help_behavior_hint="")]
+"""The type of an option whose help says what happens without it."""
+HELD_OUT = ((0, 3), (0, 8), (1, 6), (2, 2), (2, 5), (3, 4), (4, 1), (5, 3), (6, 2), (7, 1))
+"""Ten (digit, addend) cells; each of their digits, addends and sums occurs in others."""
 
-ENLARGED = 8
-"""Pixels of the written PNG per pixel of the picture, along each side."""
 
-
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run one command; status 0 if it worked, 2 if it could not, 130 if interrupted."""
-    arguments = make_parser().parse_args(argv)
     try:
-        COMMANDS[arguments.command](arguments)
+        command_of(sys.argv[1:] if argv is None else argv)()
     except KeyboardInterrupt:
         print("learn2add: interrupted", file=sys.stderr)
         return 130
@@ -35,285 +48,269 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run_data(arguments: argparse.Namespace) -> None:
-    """``learn2add data``."""
-    from learn2add.data import load_digits
-    from learn2add.fetching import cache_folder
+def command_of(arguments: list[str]) -> Any:
+    """Return the command asked for, to be called; SystemExit where help was, and is printed."""
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            return tyro.extras.subcommand_cli_from_dict(
+                COMMANDS,
+                prog="learn2add",
+                description=f"{learn2add.__doc__}\nVersion {learn2add.__version__}.",
+                args=arguments,
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
+    except SystemExit as leaving:
+        if not leaving.code:
+            raise
+    # tyro writes what is wrong into a box, below a title and above a rule: here it is one line.
+    text = re.sub(r"\x1b\[[\d;]*m|[│╭╮╰╯]", "", box.getvalue()).partition("\n")[2]
+    wrong = " ".join(next(filter(str.strip, re.split("[─-]{9,}", text)), "").split())
+    known = [name for name in arguments[:1] if name in COMMANDS]
+    raise ValueError(f"{wrong} (see {' '.join(['learn2add', *known])} --help)")
 
-    for split in ("train", "validation", "test"):
-        digits = load_digits(arguments.dataset, split)
-        size = digits.image_size
-        print(f"{digits.dataset} {split}: {len(digits):,} pictures, {size} x {size}, verified")
-    for folder in (os.environ.get("LEARN2ADD_DATA"), cache_folder()):
-        if folder:
-            home = Path(folder) / arguments.dataset
+
+def options_of(kind: type, *without: str) -> Any:
+    """Return a type of which tyro makes options: a dictionary of the fields that are given."""
+    body = ast.parse(inspect.getsource(kind)).body[0].body
+    texts = {
+        field.target.id: re.sub(r":\w+:|`", "", " ".join(text.value.value.split()))
+        for field, text in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
+    }
+    hints = get_type_hints(kind)
+    options = {
+        field.name: Annotated[hints[field.name], arg(help=texts[field.name], help_behavior_hint="")]
+        for field in fields(kind)
+        if field.name not in without
+    }
+    return TypedDict(kind.__name__, options, total=False)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Find, or fetch, and verify the digits; say where they are.
+
+    They are sought in the folder LEARN2ADD_DATA, then in the cache, and verified against the
+    official checksums.
+    """
+
+    dataset: Literal["MNIST", "FashionMNIST"] = "MNIST"
+    """Digits, or clothes."""
+
+    def __call__(self) -> None:
+        """Run the command."""
+        from learn2add.data import cache_folder, load_digits
+
+        for split in ("train", "validation", "test"):
+            digits = load_digits(self.dataset, split)
+            size = digits.image_size
+            print(f"{digits.dataset} {split}: {len(digits):,} pictures, {size} x {size}, verified")
+        for folder in filter(None, (os.environ.get("LEARN2ADD_DATA"), cache_folder())):
+            home = Path(folder) / self.dataset
             files = [*home.rglob("*-ubyte"), *home.rglob("*-ubyte.gz")]
             for place in sorted({file.parent for file in files}):
                 print(f"in {place}")
 
 
-def run_train(arguments: argparse.Namespace) -> None:
-    """``learn2add train``, by one process or by those that ``torchrun`` started."""
-    import contextlib
+@dataclass(frozen=True)
+class Train:
+    """Train an autoencoder (part2) or a network that adds (part3, part4).
 
-    from learn2add import parallel
+    An option left out is as the recipe of the part and the budget has it. A training that was
+    stopped goes on where it was when the same command is given again; one that is complete is
+    loaded. TensorBoard shows the curves: tensorboard --logdir FOLDER. Examples:
+        learn2add train part2
+        learn2add train part2 --loss bce --code-size 7
+        learn2add train part2 --budget reference
+        learn2add train part2 --epochs 12 --steps 0
+        learn2add train part3 --seed 1 --folder my_runs/adder
+    """
 
-    with parallel.joined() as processes:
-        quiet = contextlib.nullcontext() if processes.first else contextlib.redirect_stdout(None)
-        with quiet:
-            train(arguments)
+    part: Positional[Literal["part2", "part3", "part4"]]
+    """Reconstruct; add; add with distributions."""
+    config: options_of(RunConfig, "stages", "model", "weights", "held_out")
+    weights: options_of(LossWeights)
+    """The weights of the loss (part3, part4)."""
+    stage: options_of(Stage, "task")
+    """The training; where it has several stages, the last. Of steps, 0 is one pass over all."""
+    model: Silent[Literal["variational_addition", "generative_addition"]] = None
+    """part4: which; default: generative_addition."""
+    budget: Silent[Literal["reference", "quick", "smoke"]] = None
+    """Which recipe; default: LEARN2ADD_BUDGET, else quick."""
+    folder: Silent[Path] = None
+    """Where to put the run; default: a name under runs/."""
+    held_out: FlagCreatePairsOff[bool] = False
+    """Never train ten of the 55 sums: 0+3, 0+8, 1+6, 2+2, 2+5, 3+4, 4+1, 5+3, 6+2, 7+1."""
+
+    def __call__(self) -> None:
+        """Run the command."""
+        from learn2add import recipes, runs
+
+        config, name, budget = self.recipe()
+        folder = self.folder or runs.runs_root() / recipes.place(self.part, name, budget)
+        train(config, folder, f"budget {budget}: {recipes.MEANING[budget]}")
+
+    def recipe(self) -> tuple[RunConfig, str, str]:
+        """Return the configuration asked for, its folder's name (what differs), and the budget."""
+        from learn2add import recipes
+
+        budget = self.budget or recipes.budget()
+        chosen = {"model": self.model} if self.model else {}
+        if chosen and self.part != "part4":
+            raise ValueError(f"--model is {self.model!r}; allowed for part4, not {self.part}")
+        base = getattr(recipes, self.part)(budget=budget, **chosen)
+        changes = self.stage | ({"steps": None} if self.stage.get("steps") == 0 else {})
+        stage = replace(base.stages[-1], **changes)
+        weights = replace(base.weights, **self.weights)
+        changes = self.config | ({"held_out": HELD_OUT} if self.held_out else {})
+        config = replace(base, stages=(*base.stages[:-1], stage), weights=weights, **changes)
+        base = replace(base, decoder=config.decoder)
+        name = f"{config.model}-{config.decoder}" if self.part == "part4" else config.decoder
+        if self.part == "part2":
+            name += f"-{stage.loss}-code{config.code_size}"
+            base = recipes.part2(config.decoder, stage.loss, config.code_size, budget=budget)
+        return config, name + differing(config, base), budget
 
 
-def train(arguments: argparse.Namespace) -> None:
-    """Train, and print what came of it."""
-    from learn2add import recipes, runs
+def differing(config: RunConfig, base: RunConfig) -> str:
+    """Return the end of a folder's name: each field in which a run differs from its recipe."""
+    was, name = base.flat(), ""
+    for field, value in config.flat().items():
+        if value != was.get(field):
+            text = value
+            if isinstance(value, tuple):
+                text = f"{len(value)}-cells" if field == "held_out" else "-".join(map(str, value))
+            name += f"-{field.split('.')[-1]}-{text}"
+    return name
 
-    config, name, budget = recipe(arguments)
-    folder = arguments.folder or recipes.run_folder(arguments.part, name, budget)
+
+def train(config: RunConfig, folder: Path, meaning: str) -> None:
+    """Train, go on training, or load a run, and print what came of it."""
+    from learn2add import runs
+
     if (folder / "result.json").exists():
         print(f"{folder} is complete already; loading it")
     else:
-        print(f"budget {budget}: {recipes.MEANING[budget]}\nrun {folder}", flush=True)
+        print(f"{meaning}\nrun {folder}", flush=True)
     run = runs.load_or_train(config, folder)
     best = run.history[run.result["best_epoch"] - 1]
     print(f"\nbest epoch {best['epoch']} of {len(run.history)} (chosen on validation loss)")
     print(f"{'':10}{'train':>10}{'validation':>12}")
     for measure in ("loss", "rmse", "sum_rmse"):
         if f"{measure}/train" in best:
-            train, validation = best[f"{measure}/train"], best[f"{measure}/validation"]
-            print(f"{measure:10}{train:10.4f}{validation:12.4f}")
+            row = best[f"{measure}/train"], best[f"{measure}/validation"]
+            print(f"{measure:10}{row[0]:10.4f}{row[1]:12.4f}")
     print(f"trained in {run.result['seconds']:.0f} s ({run.result['device']})")
     print(f"folder {run.folder}\nnext: learn2add evaluate {run.folder}")
 
 
-def run_reference(arguments: argparse.Namespace) -> None:
-    """``learn2add reference``."""
-    from learn2add import recipes, reference, runs
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a trained run on the test digits.
 
-    plan = reference.plan(arguments.budget, beside=arguments.beside)
-    meaning = recipes.MEANING[arguments.budget]
-    if arguments.beside:
-        meaning = "long runs beside the assignment's own setting"
-    print(f"{meaning}\n{reference.status(plan)}", flush=True)
-    if arguments.list:
-        return
-    places = {planned.folder: planned for planned in plan}
-    for folder in runs.free_first(places):
-        print(f"\n{places[folder].name}", flush=True)
-        reference.train(places[folder])
-        print(reference.time_left(plan), flush=True)
-
-
-def recipe(arguments: argparse.Namespace) -> tuple["RunConfig", str, str]:
-    """The configuration that ``train`` is asked for, the name of its folder, and the budget.
-
-    The name tells what differs from the part's recipe.
+    Its reconstruction error; how often the judge, an independent classifier, reads the right sum;
+    the squared error beside its floors. Example:
+        learn2add evaluate part3/quick
     """
-    import dataclasses
 
-    from learn2add import configs, recipes
+    run: Annotated[Positional[str], arg(metavar="RUN")]
+    """Its folder, or its name: part3/quick."""
+    split: Literal["test", "validation"] = "test"
+    """Which digits."""
+    json: Silent[Path] = None
+    """Also write the results into this file."""
+    figures: Silent[Path] = None
+    """Also draw the evidence into this folder, as PNG (a run that adds; some minutes)."""
 
-    budget = arguments.budget or recipes.budget()
-    make = {"part2": recipes.part2, "part3": recipes.part3, "part4": recipes.part4}[arguments.part]
-    chosen = {"model": arguments.model} if arguments.model else {}
-    if chosen and arguments.part != "part4":
-        raise ValueError(f"--model is {arguments.model!r}; allowed for part4, not {arguments.part}")
-    base = make(budget=budget, **chosen)
+    def __call__(self) -> None:
+        """Run the command."""
+        from matplotlib import pyplot
 
-    def given(kind: type) -> dict[str, Any]:
-        values = {f.name: getattr(arguments, f.name, None) for f in dataclasses.fields(kind)}
-        return {name: value for name, value in values.items() if value is not None}
+        from learn2add import runs
+        from learn2add.checkpoints import write_atomically
+        from learn2add.evidence import evaluate
+        from learn2add.figures.evidence_sheet import evidence_figures, report
+        from learn2add.figures.images import save_png
+        from learn2add.hardware import default_device
 
-    changes = given(configs.Stage)
-    if changes.get("steps") == 0:
-        changes["steps"] = None
-    stages = (*base.stages[:-1], dataclasses.replace(base.stages[-1], **changes))
-    config = dataclasses.replace(base, stages=stages, **given(configs.RunConfig))
-    name, stage = config.decoder, config.stages[-1]
-    if arguments.part == "part4":
-        name = f"{config.model}-{name}"
-    base = dataclasses.replace(base, decoder=config.decoder)
-    if arguments.part == "part2":
-        name += f"-{stage.loss}-code{config.code_size}"
-        base = recipes.part2(config.decoder, stage.loss, config.code_size, budget=budget)
-    was = base.flat()
-    differing = {field: value for field, value in config.flat().items() if value != was[field]}
-    for field, value in differing.items():
-        text = value
-        if isinstance(value, tuple):
-            text = f"{len(value)}-cells" if field == "held_out" else "-".join(map(str, value))
-        name += f"-{field.split('.')[-1]}-{text}"
-    return config, name, budget
+        run = runs.load(self.run)
+        if self.figures and not run.config.adds:
+            raise ValueError(f"--figures: {run.folder} is an {run.config.model} and does not add")
+        found = evaluate(run, self.split, default_device())
+        print(report(run, found))
+        if self.json:
+            write_atomically(self.json, json.dumps(found, indent=2, allow_nan=False) + "\n")
+        if self.figures:
+            for name, figure in evidence_figures(run, found, device=default_device()):
+                print(f"wrote {save_png(figure, self.figures / f'{name}.png')}")
+                pyplot.close(figure)
 
 
-def run_evaluate(arguments: argparse.Namespace) -> None:
-    """``learn2add evaluate``."""
-    import json
+@dataclass(frozen=True)
+class Add:
+    """Add a number to your own picture of a digit.
 
-    from learn2add.checkpoints import write_atomically
-    from learn2add.evaluation import evaluate
-    from learn2add.hardware import default_device
-    from learn2add.report import report
-
-    run = find_run(arguments.run)
-    if arguments.figures and not run.config.kind.adder:
-        raise ValueError(f"--figures: {run.folder} is an {run.config.model} and does not add")
-    found = evaluate(run, arguments.split, default_device())
-    print(report(run, found))
-    if arguments.json:
-        write_atomically(arguments.json, json.dumps(found, indent=2, allow_nan=False) + "\n")
-    if arguments.figures:
-        draw_evidence(run, found, arguments.figures)
-
-
-def draw_evidence(run: "Run", found: dict[str, Any], folder: Path) -> None:
-    """Write the figures of a run's evidence into a folder."""
-    from matplotlib import pyplot
-
-    from learn2add.evidence_figures import evidence_figures
-    from learn2add.figures import save_png
-    from learn2add.hardware import default_device
-
-    for name, figure in evidence_figures(run, found, device=default_device()):
-        print(f"wrote {save_png(figure, folder / f'{name}.png')}")
-        pyplot.close(figure)
-
-
-def find_run(name: str) -> "Run":
-    """The run in a folder, or one kept with the project under that name.
-
-    Raises:
-        ValueError: There is none; the complete ones are listed.
+    Read the picture of one handwritten digit (any size, dark on light or light on dark), add a
+    number, and draw the picture of the sum. Example:
+        learn2add add seven.png 2 -o nine.png --show-input
     """
-    from learn2add.runs import kept_run, load_run, runs_root
 
-    for folder in (Path(name), runs_root() / name):
-        if (folder / "config.json").exists():
-            return load_run(folder)
-    if run := kept_run(name):
-        return run
-    root = runs_root()
-    names = sorted(str(file.parent.relative_to(root)) for file in root.rglob("result.json"))
-    known = ", ".join(names) or f"none; `learn2add train {name.split('/')[0]}` makes one"
-    raise ValueError(f"RUN is {name!r}: no such folder and no such run (under {root}: {known})")
+    image: Annotated[Positional[Path], arg(metavar="IMAGE")]
+    """PNG or JPEG of one digit."""
+    addend: Annotated[Positional[float], arg(metavar="ADDEND")]
+    """Number to add: 2, or 1.5."""
+    output: Annotated[Path, arg(aliases=["-o"], metavar="OUT.png")]
+    """Write the sum here."""
+    run: Annotated[str, arg(metavar="RUN")] = "part3/quick"
+    """Folder or name of a run."""
+    show_input: FlagCreatePairsOff[bool] = False
+    """Input and sum side by side."""
 
+    def __call__(self) -> None:
+        """Run the command."""
+        from learn2add import runs
+        from learn2add.checkpoints import write_atomically
+        from learn2add.data import as_float
+        from learn2add.judge import load_judge
+        from learn2add.measures import add
+        from learn2add.photo import read_digit
 
-def run_add(arguments: argparse.Namespace) -> None:
-    """``learn2add add``."""
-    from learn2add.checkpoints import write_atomically
-    from learn2add.data import as_float
-    from learn2add.evaluation import add
-    from learn2add.judge import load_judge
-    from learn2add.photo import read_digit
-
-    if arguments.output.suffix.lower() != ".png":
-        raise ValueError(f"the output must end in .png, not {arguments.output.name!r}")
-    run = adding_run(arguments.run)
-    digit = read_digit(arguments.image, run.config.image_size)[None]
-    x, judge = as_float(digit), load_judge()
-    y_hat = add(run.model("cpu").inference(), digit, arguments.addend)
-    read = judge.read(x)[0]
-    total = int(read.argmax()) + arguments.addend
-    print(f"input: the judge reads {readings(read)}")
-    print(f"sum:   the judge reads {readings(judge.read(y_hat)[0])}")
-    if not 0 <= total <= 9:
-        print(f"{total:g} is not the sum of any pair the network was trained on (0 to 9)")
-    write_atomically(arguments.output, png([x, y_hat] if arguments.show_input else [y_hat]))
-    print(f"wrote {arguments.output}")
-
-
-def adding_run(name: str | None) -> "Run":
-    """The run that ``add`` draws with.
-
-    Raises:
-        ValueError: It is no addition model, or none is named and none came with the project.
-    """
-    from learn2add.runs import kept_run
-
-    run = kept_run(DEFAULT_RUN) if name is None else find_run(name)
-    if run is None:
-        raise ValueError(
-            "no trained addition model came with this copy; train one with `learn2add train part3` "
-            "and name its folder with --run"
-        )
-    if not run.config.kind.adder:
-        raise ValueError(f"{run.folder} is an {run.config.model} without adder; name another run")
-    return run
+        if self.output.suffix.lower() != ".png":
+            raise ValueError(f"the output must end in .png, not {self.output.name!r}")
+        run = runs.load(self.run)
+        if not (config := run.config).adds:
+            raise ValueError(f"{run.folder} is an {config.model} without adder; name another run")
+        digit = read_digit(self.image, config.image_size)[None]
+        x, judge = as_float(digit), load_judge()
+        y_hat = add(run.model("cpu"), digit, self.addend)
+        read = judge.read(x)[0]
+        total = int(read.argmax()) + self.addend * (1 if config.operation == "add" else -1)
+        print(f"input: the judge reads {readings(read)}")
+        print(f"sum:   the judge reads {readings(judge.read(y_hat)[0])}")
+        if not 0 <= total <= 9:
+            print(f"{total:g} is not the sum of any pair the network was trained on (0 to 9)")
+        write_atomically(self.output, png([x, y_hat] if self.show_input else [y_hat]))
+        print(f"wrote {self.output}")
 
 
 def readings(probabilities: "Tensor") -> str:
-    """What the judge reads, likeliest first, down to 1 %: ``9 (97.2 %), 4 (2.1 %)``."""
-    ranked = probabilities.sort(descending=True)
-    pairs = zip(ranked.indices.tolist(), ranked.values.tolist(), strict=True)
-    shown = [f"{digit} ({100 * p:.1f} %)" for digit, p in pairs if p >= 0.01]
-    return ", ".join(shown[:3])
+    """Return what the judge reads, likeliest first, down to 1 %: ``9 (97.2 %), 4 (2.1 %)``."""
+    ranked = sorted(enumerate(probabilities.tolist()), key=lambda pair: -pair[1])
+    return ", ".join(f"{digit} ({100 * p:.1f} %)" for digit, p in ranked[:3] if p >= 0.01)
 
 
-def png(pictures: list["Tensor"]) -> bytes:
-    """Pictures float ``[1, 1, S, S]`` in [0, 1], side by side and enlarged, as a grey PNG."""
+def png(images: list["Tensor"], enlarged: int = 8) -> bytes:
+    """Return images float ``[1, 1, S, S]`` in [0, 1], side by side and enlarged, as a grey PNG."""
     import cv2
     import numpy as np
 
-    row = np.concatenate([picture[0, 0].numpy() for picture in pictures], axis=1)
-    large = np.rint(255 * row).astype(np.uint8).repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1)
+    row = np.rint(255 * np.concatenate(images, axis=3)[0, 0]).astype(np.uint8)
+    large = np.kron(row, np.ones((enlarged, enlarged), np.uint8))
     return cv2.imencode(".png", large)[1].tobytes()
 
 
-def run_judge(arguments: argparse.Namespace) -> None:
-    """``learn2add judge``."""
-    from learn2add.hardware import default_device
-    from learn2add.judge import place_of
-    from learn2add.judge_training import rebuild_judge
-
-    path = arguments.output or place_of(arguments.architecture, arguments.dataset)
-    card = rebuild_judge(
-        path,
-        architecture=arguments.architecture,
-        dataset=arguments.dataset,
-        seed=arguments.seed,
-        epochs=arguments.epochs,
-        device=default_device(),
-    )
-    for size, findings in card["test"].items():
-        surest = min(findings["class_means"])
-        print(
-            f"{size} x {size}: {100 * findings['accuracy']:.2f} % of the test digits read rightly; "
-            f"class means with a confidence of {surest:.2f} or more"
-        )
-    print(f"wrote {path}")
-
-
-def run_benchmark(arguments: argparse.Namespace) -> None:
-    """``learn2add benchmark``."""
-    from learn2add.benchmark.command import report
-
-    print(report(arguments))
-
-
-COMMANDS = {
-    "data": run_data,
-    "train": run_train,
-    "reference": run_reference,
-    "evaluate": run_evaluate,
-    "add": run_add,
-    "judge": run_judge,
-    "benchmark": run_benchmark,
-}
-
-
-def leave(status: int) -> None:
-    """End the process.
-
-    One of several, started by ``torchrun``, ends at once. All is written by then; what is left is
-    to take the interpreter apart, and Gloo's threads may still let go of tensors while that
-    happens, which now and then aborts the process and with it the others.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    sys.exit(status)
-
+COMMANDS = {"data": Data, "train": Train, "evaluate": Evaluate, "add": Add}
 
 if __name__ == "__main__":
-    leave(main())
+    sys.exit(main())

@@ -13,11 +13,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from learn2add.optimisers import moments_of
+from learn2add.optim import moments_of
 
 EIGHT_BITS_FROM = 50_000
 """Elements of a tensor that is kept in eight bits. Four layers have as many, 98 % of all weights;
-the code's own layer is not among them: of its rows the error would be seen in every picture."""
+the code's own layer is not among them: rounding its rows would show in every image."""
 PACKED, SCALE, SHAPE = "|deflated", "|scale", "|shape"
 
 
@@ -26,12 +26,7 @@ class CheckpointError(RuntimeError):
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        OSError: The folder is read-only, the disk is full, ...; the message names the file and
-            nothing half-written is left.
-    """
+    """Write a file whole or not at all; an OSError names it, and nothing half-written is left."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
@@ -49,11 +44,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write tensors, and facts as JSON in the file's header.
-
-    Raises:
-        OSError: It cannot be written.
-    """
+    """Write tensors, and facts as JSON in the file's header."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomically(path, to_bytes(contiguous, {"facts": json.dumps(facts)}))
 
@@ -76,33 +67,11 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, facts
 
 
-def pack_weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights in little less than a byte each, to be kept in git.
-
-    Each row of a large tensor becomes int8, its largest element 127, and one float32 scale. Small
-    weights are the frequent ones, so deflating the bytes saves another tenth. All other tensors
-    become float16. The kept run of code size 2 draws with an RMSE of 0.1834, not 0.1833.
-    """
-    found = {}
-    for name, tensor in tensors.items():
-        if tensor.numel() < EIGHT_BITS_FROM:
-            found[name] = tensor.half()
-            continue
-        rows = tensor.float().flatten(1)
-        scale = rows.abs().amax(1, keepdim=True).clamp(min=1e-30) / 127
-        steps = (rows / scale).round().to(torch.int8).numpy()
-        packed = bytearray(zlib.compress(steps.tobytes(), 9))
-        found[name + PACKED] = torch.frombuffer(packed, dtype=torch.uint8)
-        found[name + SCALE] = scale[:, 0]
-        found[name + SHAPE] = torch.tensor(tensor.shape)
-    return found
-
-
 def unpack_weights(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What :func:`pack_weights` packed, or weights of any float type, as float32.
+    """Return as float32 what is kept in eight bits, or weights of any float type.
 
-    Raises:
-        CheckpointError: Of a packed tensor something is missing or does not fit; ``path`` is named.
+    Each row of a large tensor was kept as int8, its largest element 127, deflated, and one float32
+    scale (``tools/publish.py`` packs).
     """
     found = {}
     for key, tensor in tensors.items():
@@ -139,7 +108,7 @@ def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
 
 
 def pack_state(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Model and optimiser state as one flat dictionary of tensors."""
+    """Return model and optimiser state as one flat dictionary of tensors."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for number, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{number}.{name}": tensor for name, tensor in state.items()}
@@ -147,11 +116,7 @@ def pack_state(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, 
 
 
 def unpack_model(path: Path, tensors: dict[str, Tensor], model: nn.Module) -> None:
-    """Put the model's tensors of :func:`pack_state`, read from ``path``, back.
-
-    Raises:
-        CheckpointError: They are not those of this model.
-    """
+    """Put the model's tensors of :func:`pack_state`, read from ``path``, back."""
     own = {name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")}
     try:
         model.load_state_dict(own)
@@ -162,11 +127,7 @@ def unpack_model(path: Path, tensors: dict[str, Tensor], model: nn.Module) -> No
 def unpack_optimiser(
     path: Path, tensors: dict[str, Tensor], optimiser: torch.optim.Optimizer
 ) -> None:
-    """Put the optimiser's tensors of :func:`pack_state`, read from ``path``, back.
-
-    Raises:
-        CheckpointError: They are not those of this optimiser's parameters.
-    """
+    """Put the optimiser's tensors of :func:`pack_state`, read from ``path``, back."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimiser."):

@@ -1,174 +1,102 @@
-"""Small argument checks; each raises one error naming the argument, what came, what is allowed."""
+"""Checks of arguments; every error reads ``name is VALUE; allowed is ...``.
 
-from __future__ import annotations
+Neither torch nor NumPy is imported here, so that the command line's help need not wait for them.
+"""
 
 import math
 import numbers
+import re
 from collections.abc import Sequence
 from typing import TypeVar
 
-import numpy as np
-import torch
-from torch import Tensor
-
 T = TypeVar("T")
-
-
-def check_images(name: str, x: Tensor, *, square: bool = True) -> None:
-    """Check a batch of model images.
-
-    Args:
-        name: The argument's name, for the message.
-        x: Must be float32 `[B, 1, S, S]` with B >= 1 and every value in [0, 1].
-        square: Whether height and width must be equal.
-
-    Raises:
-        TypeError: `x` is not a tensor or not float32.
-        ValueError: `x` has another shape, is empty, or holds NaN or values outside [0, 1].
-    """
-    allowed = "float32 [B, 1, S, S] with values in [0, 1]"
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{name} must be a tensor {allowed}, not {_kind(x)}")
-    if x.dtype != torch.float32:
-        raise TypeError(f"{name} must be {allowed}, not {_kind(x)} (as_float makes one of uint8)")
-    rank_is_wrong = x.ndim != 4 or x.shape[1] != 1
-    if rank_is_wrong or (square and x.shape[2] != x.shape[3]):
-        raise ValueError(f"{name} must be {allowed}, not of shape {list(x.shape)}")
-    if x.numel() == 0:
-        raise ValueError(f"{name} must be {allowed}, not empty (shape {list(x.shape)})")
-    low, high = (bound.item() for bound in torch.aminmax(x.detach()))  # a NaN comes through both
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError(f"{name} must be {allowed}, but holds NaN or infinite values")
-    if low < 0 or high > 1:
-        raise ValueError(f"{name} must be {allowed}, but its values span [{low:.4g}, {high:.4g}]")
-
-
-def check_digit_arrays(
-    x: np.ndarray | Tensor, y: np.ndarray | Tensor, *, names: tuple[str, str] = ("x", "y")
-) -> tuple[np.ndarray, np.ndarray]:
-    """Check digit pictures with their labels, as NumPy arrays or tensors.
-
-    Args:
-        x: Pictures `[N, H, W]` of any numeric type, N >= 1.
-        y: Integer labels `[N]`, each 0 to 9.
-        names: The two arguments' names, for the message.
-
-    Returns:
-        Both as NumPy arrays, labels as int64; nothing is copied where that can be avoided.
-
-    Raises:
-        TypeError: Neither array nor tensor, or of another kind of number.
-        ValueError: Other shapes, unequal lengths, no picture, NaN, or labels outside 0 to 9.
-    """
-    images, labels = _as_array(names[0], x), _as_array(names[1], y)
-    if images.dtype.kind not in "uif":
-        raise TypeError(f"{names[0]} must hold real numbers, not {images.dtype}")
-    if labels.dtype.kind not in "ui":
-        raise TypeError(f"{names[1]} must hold integer labels 0 to 9, not {labels.dtype}")
-    if images.ndim != 3 or images.size == 0:
-        raise ValueError(f"{names[0]} must be pictures [N, H, W], not shape {list(images.shape)}")
-    if labels.ndim != 1:
-        raise ValueError(f"{names[1]} must be labels [N], not shape {list(labels.shape)}")
-    if len(images) != len(labels):
-        raise ValueError(
-            f"{names[0]} and {names[1]} must be equally long, not {len(images)} and {len(labels)}"
-        )
-    if images.dtype.kind == "f" and not np.isfinite(images).all():
-        raise ValueError(f"{names[0]} must be finite, but holds NaN or infinite values")
-    if labels.min() < 0 or labels.max() > 9:
-        raise ValueError(
-            f"{names[1]} must be labels 0 to 9, but they span {labels.min()} to {labels.max()}"
-        )
-    return images, labels.astype(np.int64, copy=False)
+_DTYPES = {"integers": r"(torch\.)?u?int\d+", "numbers": r"(torch\.)?(u?int|b?float)\d+"}
 
 
 def check_choice(name: str, value: T, allowed: Sequence[T]) -> T:
-    """Check that `value` is one of `allowed`; True is not 1, and 28.0 is not 28.
-
-    Returns:
-        The value.
-
-    Raises:
-        ValueError: It is not.
-    """
+    """Return ``value`` if it is one of ``allowed``; True is not 1, and 28.0 is not 28."""
     for choice in allowed:
-        both_integers = _is_integer(value) and _is_integer(choice)
-        if (both_integers or type(value) is type(choice)) and value == choice:
+        alike = type(value) is type(choice) or (_is_integer(value) and _is_integer(choice))
+        if alike and value == choice:
             return value
     choices = ", ".join(repr(choice) for choice in allowed)
-    raise ValueError(f"{name} must be one of {choices}, not {_short(value)}")
+    raise ValueError(f"{name} is {shown(value)}; allowed is one of {choices}")
 
 
-def check_int(name: str, value: object, low: int | None = None, high: int | None = None) -> int:
-    """Check an integer between `low` and `high`, both included; None leaves a side open.
-
-    Returns:
-        The value as a Python int.
-
-    Raises:
-        TypeError: Not an integer (bool and whole floats are refused too).
-        ValueError: Out of range.
+def check_int(name: str, value: object, low: float = -math.inf, high: float = math.inf) -> int:
+    """Return ``value`` as a Python int if it is an integer from ``low`` to ``high``, both included.
+    Bool and whole floats are none: TypeError; ValueError if out of range.
     """
-    bounds = f"an integer{_bounds(low, high)}"
+    wrong = f"{name} is {shown(value)}; allowed is an integer{_interval(low, high)}"
     if not _is_integer(value):
-        raise TypeError(f"{name} must be {bounds}, not {_short(value)}")
-    value = int(value)
-    if (low is not None and value < low) or (high is not None and value > high):
-        raise ValueError(f"{name} must be {bounds}, not {value}")
+        raise TypeError(wrong)
+    if not low <= value <= high:
+        raise ValueError(wrong)
+    return int(value)
+
+
+def check_number(
+    name: str,
+    value: T,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    above: float = -math.inf,
+    below: float = math.inf,
+) -> T:
+    """Return ``value`` if it is a finite number in the interval, or an array or tensor of them.
+
+    ``low`` and ``high`` belong to the interval, ``above`` and ``below`` do not. Raises TypeError
+    for what is no real number (bool is none), ValueError for NaN, infinite or out of range.
+    """
+    interval = _interval(low, high, above, below)
+    allowed = f"a number{interval}" if " to " in interval else f"a finite number{interval}"
+    if hasattr(value, "dtype"):
+        is_real = re.fullmatch(_DTYPES["numbers"], str(value.dtype))
+    else:
+        is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_real:
+        raise TypeError(f"{name} is {shown(value)}; allowed is {allowed}")
+    sizes = getattr(value, "shape", ())
+    if 0 in sizes:
+        raise ValueError(f"{name} is {shown(value)}; allowed is {allowed}")
+    least, most = (value.min().item(), value.max().item()) if sizes else (value, value)
+    if not (low <= least and most <= high and above < least and most < below):
+        spread = f" from {least:g} to {most:g}" if sizes else ""
+        raise ValueError(f"{name} is {shown(value)}{spread}; allowed is {allowed}")
     return value
 
 
-def check_finite(name: str, value: Tensor | np.ndarray | float) -> None:
-    """Check that a number, array or tensor holds neither NaN nor infinity.
+def check_array(name: str, value: object, dtype: str, shape: str) -> None:
+    """Check the type and shape of an array or tensor.
 
-    Raises:
-        TypeError: Not a real number, array or tensor of real numbers.
-        ValueError: NaN or infinity in it.
+    ``dtype`` is ``"integers"`` or ``"numbers"`` of any width, or one type like ``"torch.uint8"``
+    (else TypeError); ``shape`` like ``"B 1 S S"``, equal letters for equal sizes (else ValueError).
     """
-    if isinstance(value, Tensor) and value.dtype != torch.bool and not value.is_complex():
-        finite = bool(torch.isfinite(value).all())
-    elif isinstance(value, np.ndarray) and value.dtype.kind in "uif":
-        finite = bool(np.isfinite(value).all())
-    elif isinstance(value, numbers.Real) and not isinstance(value, bool):
-        try:
-            finite = math.isfinite(value)
-        except OverflowError:  # an integer beyond the range of float
-            finite = False
-    else:
-        raise TypeError(f"{name} must be finite real numbers, not {_kind(value)}")
-    if not finite:
-        what = f"{value}" if isinstance(value, numbers.Real) else "NaN or infinite values in it"
-        raise ValueError(f"{name} must be finite, not {what}")
+    kind, words = str(getattr(value, "dtype", "")), shape.split()
+    if not (re.fullmatch(_DTYPES[dtype], kind) if dtype in _DTYPES else kind == dtype):
+        raise TypeError(f"{name} is {shown(value)}; allowed is {dtype} [{', '.join(words)}]")
+    sizes = list(value.shape)
+    seen = dict(zip(words, sizes, strict=False)) | {n: int(n) for n in words if n.isdigit()}
+    if [seen.get(word) for word in words] != sizes:
+        raise ValueError(f"{name} is {shown(value)}; allowed is {dtype} [{', '.join(words)}]")
+
+
+def shown(value: object) -> str:
+    """Return a value for a message: an array's type and shape, else its repr, cut if long."""
+    if hasattr(value, "dtype") and value.shape:
+        return f"{value.dtype} {list(value.shape)}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _is_integer(value: object) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def _as_array(name: str, value: np.ndarray | Tensor) -> np.ndarray:
-    if isinstance(value, Tensor):
-        if value.dtype == torch.bfloat16:  # NumPy has no such type
-            value = value.float()
-        return value.detach().cpu().numpy()
-    if isinstance(value, np.ndarray):
-        return value
-    raise TypeError(f"{name} must be a NumPy array or a tensor, not {_kind(value)}")
-
-
-def _bounds(low: int | None, high: int | None) -> str:
-    if low is not None and high is not None:
-        return f" from {low} to {high}"
-    if low is not None:
-        return f" of {low} or more"
-    return "" if high is None else f" of {high} or less"
-
-
-def _kind(value: object) -> str:
-    if isinstance(value, Tensor | np.ndarray):
-        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
-    return _short(value)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{type(value).__name__} {text[:50]}..."
+def _interval(low: float, high: float, above: float = -math.inf, below: float = math.inf) -> str:
+    bounds = {"from": low, "above": above, "to": high, "to below": below}
+    given = [f"{word} {bound}" for word, bound in bounds.items() if abs(bound) < math.inf]
+    if given == [f"from {low}"]:
+        given = [f"of {low} or more"]
+    return " ".join(["", *given])

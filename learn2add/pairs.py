@@ -1,4 +1,4 @@
-"""Digits -> addition pairs: (picture of d, addend a) goes with a picture of d + a, for d + a <= 9.
+"""Digits -> addition pairs: (image of d, addend a) goes with an image of d + a, for d + a <= 9.
 
 There are 55 valid cells (digit, addend). Source: assignment, Part III item 1 and its starter code.
 """
@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learn2add.checks import check_choice, check_digit_arrays, check_int
-from learn2add.configs import BALANCES
+from learn2add.checks import check_choice, check_int
+from learn2add.config import BALANCES
+from learn2add.data import by_class, check_digit_arrays
 
 CELLS = tuple((digit, addend) for digit in range(10) for addend in range(10 - digit))
 """The 55 valid (digit, addend) cells, by digit, then by addend."""
@@ -35,48 +36,38 @@ def transform_data_add(
     """Build the addition pairs of the assignment's starter code, with its three faults mended.
 
     Cells, their sizes and their order are the handout's: for each sum s from 0 to 9 and each digit
-    d from 0 to s, as many pairs as the smaller of the two classes has pictures (321,802 for
-    MNIST's 60,000 training pictures). What differs:
+    d from 0 to s, as many pairs as the smaller of the two classes has images (321,802 for
+    MNIST's 60,000 training images). What differs:
 
     1. ``img_in = [], img_out = [], ...`` raises ValueError; here lists are made one by one.
-    2. ``random.shuffle`` of a NumPy array of pictures swaps *views*, so that pictures are
-       duplicated and lost; here indices are permuted, and no picture is its own partner ("+ 0").
-    3. The k-th picture of a class always met the k-th picture of every other; here partners are
+    2. ``random.shuffle`` of a NumPy array of images swaps *views*, so that images are
+       duplicated and lost; here indices are permuted, and no image is its own target ("+ 0").
+    3. The k-th image of a class always met the k-th image of every other; here targets are
        drawn at random, anew in each cell.
 
-    Args:
-        x_train: Pictures ``[N, H, W]``, any real dtype.
-        y_train: Integer labels ``[N]``, 0 to 9, each class present.
-        img_size: Width and height of the returned pictures in pixels.
-        seed: Decides who meets whom.
-
-    Returns:
-        ``(img_in, value_in, img_out)``, three lists of equal length: input pictures ``[h, w]`` of
-        ``x_train``'s dtype, addends as int, target pictures. A picture that occurs in several pairs
-        is one array, not copies; ``np.array(img_in)`` copies.
-
-    Raises:
-        ValueError: Wrong shapes, unequal lengths, labels outside 0 to 9, an empty class.
-        TypeError: Not numbers, labels not integer.
+    ``x_train`` is ``[N, H, W]`` of any real dtype, ``y_train`` integer ``[N]`` with each class
+    present, ``img_size`` width and height in pixels. Returned are three lists: input images
+    ``[h, w]`` of ``x_train``'s dtype, addends as int, target images. An image that occurs in
+    several pairs is one array, not copies; ``np.array(img_in)`` copies.
     """
     images, labels = check_digit_arrays(x_train, y_train, names=("x_train", "y_train"))
     if len(img_size) != 2:
-        raise ValueError(f"img_size is {img_size!r}; allowed are two sides in pixels")
+        raise ValueError(f"img_size is {img_size!r}; allowed is two sides in pixels")
     width, height = (check_int("img_size", side, 1, 4096) for side in img_size)
-    pictures = list(_resize(images, width, height))
+    resized = list(_resize(images, width, height))
     generator = torch.Generator().manual_seed(seed)
     img_in, value_in, img_out = [], [], []
     for digit, total, inputs, targets in _cell_pairs(_classes(labels), generator):
-        img_in += [pictures[i] for i in inputs.tolist()]
-        img_out += [pictures[i] for i in targets.tolist()]
+        img_in += [resized[i] for i in inputs.tolist()]
+        img_out += [resized[i] for i in targets.tolist()]
         value_in += [total - digit] * len(inputs)
     return img_in, value_in, img_out
 
 
 class AdditionPairs:
-    """The pairs of :func:`transform_data_add` as indices, with fresh partners whenever asked.
+    """The pairs of :func:`transform_data_add` as indices, with fresh targets whenever asked.
 
-    321,802 pairs of indices take 6.4 MB; as pictures of 32x32 they would take 660 MB.
+    321,802 pairs of indices take 6.4 MB; as images of 32x32 they would take 660 MB.
 
     Balances, that is, how often each cell is drawn:
 
@@ -88,14 +79,7 @@ class AdditionPairs:
     - ``"mixed"``: between the last two, as the square root of their ratio, so that a nine, which
       is input in one cell of 55, is still seen often enough to be told from a four.
 
-    Args:
-        labels: Integer labels ``[N]``, 0 to 9, each class present.
-        balance: One of the above.
-        device: Where the index tensors live.
-        held_out: (digit, addend) cells that are never drawn.
-
-    Raises:
-        ValueError: An empty class, labels outside 0 to 9, an unknown balance.
+    The (digit, addend) cells in ``held_out`` are never drawn.
     """
 
     def __init__(
@@ -116,7 +100,7 @@ class AdditionPairs:
         for digit, addend in self.held_out:
             self.cell_counts[digit, addend] = 0
         self._cells = torch.tensor(CELLS, device=device)  # [55, 2]
-        natural = self.balance == "natural"
+        natural = balance == "natural"
         table = self.cell_counts.float() if natural else cell_weights(balance, held_out)
         self._weights = table.to(device)[tuple(self._cells.T)]
 
@@ -124,21 +108,15 @@ class AdditionPairs:
         return int(self.cell_counts.sum())
 
     def draw(self, count: int, generator: torch.Generator) -> Pairs:
-        """Draw ``count`` pairs, with replacement; no picture is its own partner.
-
-        Args:
-            count: How many pairs.
-            generator: On the same device as this object.
-        """
+        """Draw ``count`` pairs, with replacement; no image is its own target."""
         cell = torch.multinomial(self._weights, count, replacement=True, generator=generator)
         digit, addend = self._cells[cell].T
         total = digit + addend
         at = self._position(self._sizes[digit], generator)
         # Within a class, step 1 to n - 1 places on from the input; between classes, anywhere.
-        same = addend == 0
         step = 1 + self._position((self._sizes[total] - 1).clamp(min=1), generator)
         other = self._position(self._sizes[total], generator)
-        to = torch.where(same, (at + step) % self._sizes[digit], other)
+        to = torch.where(addend == 0, (at + step) % self._sizes[digit], other)
         return Pairs(self._table[digit, at], addend.float(), self._table[total, to])
 
     def _position(self, sizes: Tensor, generator: torch.Generator) -> Tensor:
@@ -146,11 +124,7 @@ class AdditionPairs:
         return torch.minimum((uniform * sizes).long(), sizes - 1)  # float32 may round up to `sizes`
 
     def epoch(self, generator: torch.Generator) -> Pairs:
-        """All pairs once, in random order, with fresh partners.
-
-        Under "natural" these are exactly the handout's cells with their exact counts; under the
-        other balances, as many draws as that.
-        """
+        """Return all pairs once, shuffled, with fresh targets; if not "natural", as many draws."""
         if self.balance != "natural":
             return self.draw(len(self), generator)
         inputs, addends, targets = [], [], []
@@ -165,37 +139,29 @@ class AdditionPairs:
         return Pairs(torch.cat(inputs)[order], addend[order], torch.cat(targets)[order])
 
 
-def cells_alike(balance: str, digit: int, addend: int) -> float:
-    """Number of cells that share one even part of the draws, under each balance but "natural"."""
-    alike = {"sums": digit + addend + 1, "digits": 10 - digit, "cells": 1}
-    return alike[balance] if balance in alike else (10 - digit) ** 0.5
-
-
 def cell_weights(balance: str, held_out: Sequence[tuple[int, int]] = ()) -> Tensor:
-    """How often each cell is drawn, up to a factor, under each balance but "natural".
+    """Return how often each cell is drawn, up to a factor, if the balance is not "natural".
 
-    Returns:
-        float32 ``[10, 10]``, by digit and addend; 0 where held out or where the sum exceeds 9.
+    Float32 ``[10, 10]``, by digit and addend; 0 where held out or where the sum exceeds 9.
     """
     weights = torch.zeros(10, 10)
     for digit, addend in set(CELLS) - set(held_out):
-        weights[digit, addend] = 1 / cells_alike(balance, digit, addend)
+        # How many cells share one even part of the draws; else the balance is "mixed".
+        alike = {"sums": digit + addend + 1, "digits": 10 - digit, "cells": 1}
+        weights[digit, addend] = 1 / alike.get(balance, (10 - digit) ** 0.5)
     return weights
 
 
-class BatchPartners:
-    """All pairs inside one batch that holds every digit equally often, for all partners at once.
+class BatchTargets:
+    """All pairs inside one batch that holds every digit equally often, for all targets at once.
 
-    Every picture of the batch is input, with each of its addends, and is a partner of every other
-    input whose sum it shows. Squared error to all of one input's partners is squared error to their
+    Every image of the batch is input, with each of its addends, and is a target of every other
+    input whose sum it shows. Squared error to all of one input's targets is squared error to their
     mean plus a constant, so the loss of thousands of pairs costs one mean per digit; it has the
     expectation of the loss over drawn pairs and much less noise.
 
-    Args:
-        per_class: Pictures of each digit in the batch, 2 or more; they stand in order of digits.
-        balance: How much each cell weighs: "sums", "cells", "digits" or "mixed".
-        device: Where the index tensors live.
-        held_out: (digit, addend) cells that weigh nothing.
+    The batch has ``per_class`` images of each digit, 2 or more, in order of digits. ``balance``
+    (not "natural") says how much each cell weighs; those in ``held_out`` weigh nothing.
     """
 
     def __init__(
@@ -217,26 +183,21 @@ class BatchPartners:
         """Weight of each pair, mean 1."""
 
     def weight_of(self, addend: Tensor) -> Tensor:
-        """Weight of each picture of the batch with its drawn addend, mean 1: ``[B]``."""
+        """Return the weight of each image with its drawn addend, mean 1: ``[B]``."""
         # An addend is drawn with probability 1 / (10 - digit); the weight makes up for that.
         return self._weights[self.digit, addend.long()] * (10 - self.digit) * 10
 
     def draw(self, generator: torch.Generator) -> Tensor:
-        """One valid addend for each picture of the batch: float32 ``[B]``."""
+        """Draw one valid addend for each image of the batch: float32 ``[B]``."""
         uniform = torch.rand(len(self.digit), generator=generator, device=self.digit.device)
         choices = 10 - self.digit
         return torch.minimum((uniform * choices).long(), choices - 1).float()
 
-    def mean_partner(self, values: Tensor, index: Tensor, addend: Tensor) -> Tensor:
-        """Mean of the values of all partners; no picture is its own.
+    def mean_target(self, values: Tensor, index: Tensor, addend: Tensor) -> Tensor:
+        """Return the mean over all targets, ``[P, ...]``; no image is its own.
 
-        Args:
-            values: Pictures or codes of the batch, float ``[B, ...]``.
-            index: Inputs, as places in the batch, ``[P]``.
-            addend: Their addends, ``[P]``.
-
-        Returns:
-            Float ``[P, ...]``.
+        ``values`` are images or codes of the batch ``[B, ...]``, ``index`` the inputs' places in
+        it ``[P]``, ``addend`` their addends ``[P]``.
         """
         count = self.per_class
         means = values.unflatten(0, (10, count)).mean(1)
@@ -246,18 +207,14 @@ class BatchPartners:
         return torch.where(itself, without_itself, found)
 
     def spread(self, codes: Tensor) -> Tensor:
-        """Summed variance of the codes ``[B, code_size]`` within each digit: ``[10]``."""
+        """Return the summed variance of codes ``[B, code_size]`` within each digit: ``[10]``."""
         return codes.unflatten(0, (10, self.per_class)).var(1).sum(1)
 
 
 def cell_counts(class_sizes: Sequence[int] | Tensor) -> Tensor:
-    """How many pairs the handout makes in each cell: the smaller of the two classes' sizes.
+    """Return how many pairs the handout makes in each cell: the smaller of two classes' sizes.
 
-    Args:
-        class_sizes: Pictures of each digit, ten numbers.
-
-    Returns:
-        int64 ``[10, 10]``, by digit and addend; 0 where the sum exceeds 9.
+    Int64 ``[10, 10]``, by digit and addend; 0 where the sum exceeds 9.
     """
     sizes = torch.as_tensor(class_sizes)
     counts = torch.zeros(10, 10, dtype=torch.int64)
@@ -284,16 +241,15 @@ def _cell_pairs(
 
 
 def _classes(labels: np.ndarray | Tensor) -> list[Tensor]:
-    """Indices of each digit's pictures."""
+    """Return the indices of each digit's images; every digit must have one."""
     labels = torch.as_tensor(labels).cpu()
     if labels.dim() != 1 or labels.is_floating_point():
-        raise ValueError(f"labels are {labels.dtype} {list(labels.shape)}; allowed is integer [N]")
+        raise ValueError(f"labels is {labels.dtype} {list(labels.shape)}; allowed is integer [N]")
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) <= 9:
-        raise ValueError(f"labels span {labels.min()} to {labels.max()}; allowed is 0 to 9")
-    classes = [torch.nonzero(labels == digit).flatten() for digit in range(10)]
-    empty = [digit for digit, members in enumerate(classes) if not len(members)]
-    if empty:
-        raise ValueError(f"labels hold no picture of {empty}; allowed is at least one per digit")
+        raise ValueError(f"labels is from {labels.min()} to {labels.max()}; allowed is 0 to 9")
+    classes = by_class(labels)
+    if empty := [digit for digit, members in enumerate(classes) if not len(members)]:
+        raise ValueError(f"labels has no image of {empty}; allowed is one or more of each digit")
     return classes
 
 

@@ -1,6 +1,4 @@
-"""A photograph or drawing of one handwritten digit, turned into a picture like those of MNIST."""
-
-from __future__ import annotations
+"""A photograph or drawing of one handwritten digit, turned into an image like those of MNIST."""
 
 import os
 from pathlib import Path
@@ -20,59 +18,49 @@ _AGREES = 0.06  # difference from the background, of the full range, that is sti
 _EDGE = 0.3  # ink that counts when the digit's box is drawn
 _THIN, _TYPICAL = 0.07, 0.11  # stroke width over digit size: MNIST's 1 % quantile and its median
 _BOX, _FIELD, _CENTRE = 20, 28, 14.0  # MNIST: digit in 20x20, its mass at pixel 14 of 28x28
+_ALLOWED = "allowed is an image of one digit, 8x8 pixels or more"
 
 
 def read_digit(path: str | os.PathLike[str], image_size: int = 28) -> Tensor:
-    """Read the picture of one digit, dark on light or light on dark, the way MNIST was made.
+    """Read one digit, dark on light or light on dark, as uint8 ``[image_size, image_size]``.
 
-    The picture becomes grey; its background, lighting included, is taken away; Otsu's threshold
-    finds the ink; the ink's box is scaled to 20 pixels and its centre of mass put at the centre
-    of 28 (LeCun et al. 1998); a pen too thin for MNIST is thickened.
+    The way is MNIST's (LeCun et al. 1998): the image becomes grey; its background, lighting
+    included, is taken away; Otsu's threshold finds the ink; the ink's box is scaled to 20 pixels
+    and its centre of mass put at the centre of 28. A pen too thin for MNIST is thickened.
 
-    Args:
-        path: A PNG, JPEG or other image that OpenCV reads: grey, colour or with transparency, 8 or
-            16 bits, any size from 8x8.
-        image_size: 28, 32 or 64.
-
-    Returns:
-        uint8 `[image_size, image_size]`, 0 = background.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: No picture, a blank one, or one where ink and background cannot be told apart.
+    The file is grey, colour or transparent, of 8 or 16 bits, 8x8 or larger; ValueError if it holds
+    no image, a blank one, or one where ink and background cannot be told apart.
     """
     check_choice("image_size", image_size, IMAGE_SIZES)
     grey = _read_grey(Path(path))
     ink = _ink(_working_size(grey))
     if ink is None:
-        raise ValueError(
-            f"path must show one digit that stands out from its background; {path} does not"
-        )
+        raise ValueError(f"path is {path}, where no digit stands out; {_ALLOWED}")
     closer = _ink(_working_size(_closer(grey, ink)))  # a small digit keeps its resolution
-    picture = _as_mnist(_thick(ink if closer is None else closer))
+    image = _as_mnist(_thick(ink if closer is None else closer))
     if image_size != _FIELD:
-        picture = cv2.resize(picture, (image_size, image_size))
-    return torch.from_numpy(picture)
+        image = cv2.resize(image, (image_size, image_size))
+    return torch.from_numpy(image)
 
 
 def _read_grey(path: Path) -> np.ndarray:
-    """Read a file as float32 `[H, W]` in [0, 1], transparency laid over a plain background."""
-    if not path.exists():
-        raise FileNotFoundError(f"path must be a picture, but there is no file {path}")
+    """Read a file as float32 ``[H, W]`` in [0, 1], transparency laid over a plain background."""
     try:
         content = np.frombuffer(path.read_bytes(), np.uint8)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"path is {path}, which does not exist; {_ALLOWED}") from None
     except OSError as error:
-        raise ValueError(f"path must be a picture, but {path} cannot be read: {error}") from None
+        raise ValueError(f"path is {path}, unreadable ({error.strerror}); {_ALLOWED}") from None
     image = _decode(content, cv2.IMREAD_UNCHANGED)
     if image is not None and (image.ndim == 2 or image.shape[2] < 4):
         # Once more, as only this mode obeys the orientation that cameras note down.
         image = _decode(content, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
     if image is None or min(image.shape[:2]) < 8:
-        came = "something else" if image is None else f"{image.shape[1]}x{image.shape[0]} pixels"
-        raise ValueError(f"path must be a picture of 8x8 pixels or more, but {path} is {came}")
+        came = "no image" if image is None else f"{image.shape[1]}x{image.shape[0]} pixels"
+        raise ValueError(f"path is {path}, {came}; {_ALLOWED}")
     image = image.astype(np.float32) / _full_range(image)
     if not np.isfinite(image).all():
-        raise ValueError(f"path must be a picture, but {path} holds NaN or infinite values")
+        raise ValueError(f"path is {path}, with NaN or infinite values; {_ALLOWED}")
     return image if image.ndim == 2 else _without_alpha(image)
 
 
@@ -93,9 +81,8 @@ def _full_range(image: np.ndarray) -> float:
 
 
 def _without_alpha(image: np.ndarray) -> np.ndarray:
-    """Lay a `[H, W, 4]` picture over its own background if that is painted, else over contrast."""
-    grey = cv2.cvtColor(image[..., :3], cv2.COLOR_BGR2GRAY)
-    alpha = image[..., 3]
+    """Lay ``[H, W, 4]`` over its own background if that is painted, else over a contrast."""
+    grey, alpha = cv2.cvtColor(image[..., :3], cv2.COLOR_BGR2GRAY), image[..., 3]
     painted = grey[alpha > 0.5]
     if painted.size > grey.size / 2:
         behind = float(np.median(painted))
@@ -105,7 +92,7 @@ def _without_alpha(image: np.ndarray) -> np.ndarray:
 
 
 def _working_size(grey: np.ndarray) -> np.ndarray:
-    """Scale so that the longest side lies within `_WORKING_SIDE`."""
+    """Scale so that the longest side lies within ``_WORKING_SIDE``."""
     side = max(grey.shape)
     scale = np.clip(side, *_WORKING_SIDE) / side
     if scale == 1:
@@ -115,14 +102,9 @@ def _working_size(grey: np.ndarray) -> np.ndarray:
 
 
 def _background(grey: np.ndarray) -> np.ndarray:
-    """Return the paper's brightness `[H, W]`: a surface of degree two at most, led by the border.
-
-    The digit is dark or light against what lies around it, so the border tells the background; the
-    surface is then fitted to all that agrees with it, which follows slanting light and vignettes.
-    """
-    height, width = grey.shape
-    scale = min(1.0, 64 / max(height, width))
-    size = (max(4, round(width * scale)), max(4, round(height * scale)))
+    """Return the paper's brightness ``[H, W]``: a quadric through what agrees with the border."""
+    scale = min(1.0, 64 / max(grey.shape))
+    size = tuple(max(4, round(length * scale)) for length in grey.shape[::-1])
     small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
     terms, values = _quadratic_terms(small.shape), small.reshape(-1)
     surface = _border_surface(terms, values, small.shape)
@@ -137,9 +119,8 @@ def _background(grey: np.ndarray) -> np.ndarray:
 
 
 def _border_surface(terms: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Fit the border alone: the simplest of level, plane and quadric that most of it agrees with.
-
-    Least absolute differences and Occam's razor both guard against a digit that touches the border.
+    """Fit the border by the simplest of level, plane and quadric that most of it agrees with.
+    Least absolute differences and Occam's razor both guard against a digit that touches it.
     """
     rows, columns = (-(-n // 32) for n in shape)
     border = np.ones(shape, bool)
@@ -156,7 +137,7 @@ def _border_surface(terms: np.ndarray, values: np.ndarray, shape: tuple[int, int
         share = (away < _AGREES).mean()
         inside = everywhere[:, :count] @ fit
         if inside.min() < seen[0] or inside.max() > seen[1]:
-            break  # no paper is brighter or darker than all that the picture shows
+            break  # no paper is brighter or darker than all that the image shows
         if share > best_share:
             best, best_share = np.pad(fit, (0, 6 - count)), share
         if share > 0.6:
@@ -171,13 +152,13 @@ def _least_squares(terms: np.ndarray, values: np.ndarray, weight: np.ndarray | f
 
 
 def _quadratic_terms(shape: tuple[int, int]) -> np.ndarray:
-    """Return `[H * W, 6]` float32: 1, x, y, x^2, xy, y^2 with x and y from -1 to 1."""
+    """Return ``[H * W, 6]`` float32: 1, x, y, x^2, xy, y^2 with x and y from -1 to 1."""
     y, x = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in shape), indexing="ij")
     return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1).reshape(-1, 6)
 
 
 def _closer(grey: np.ndarray, ink: np.ndarray) -> np.ndarray:
-    """Cut the ink's surroundings, a margin all around, out of the picture in full resolution."""
+    """Cut the ink's surroundings, a margin all around, out of the image in full resolution."""
     scale = np.array(grey.shape) / ink.shape
     low, high = _box(ink)
     margin = 0.3 * (high - low).max()
@@ -193,19 +174,15 @@ def _box(ink: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _ink(grey: np.ndarray) -> np.ndarray | None:
-    """Return how much ink lies on each pixel, float32 `[H, W]` in [0, 1], 0 off the digit.
-
-    None where ink and background cannot be told apart.
-    """
+    """Return the digit's ink, float32 ``[H, W]`` in [0, 1]; None where it cannot be told apart."""
     background = _background(grey)
     sigma = max(grey.shape) / 200
     difference = cv2.GaussianBlur(grey - background, (0, 0), sigma)
     darkest, lightest = np.quantile(difference, (0.001, 0.999))
-    is_dark = -darkest > lightest
     if max(-darkest, lightest) < _MIN_CONTRAST:
         return None
     # Dark ink takes away a share of the light that falls on it; light ink adds its own.
-    ink = -difference / np.maximum(background, 0.1) if is_dark else difference
+    ink = -difference / np.maximum(background, 0.1) if -darkest > lightest else difference
     ink = np.clip(ink / np.quantile(ink, 0.999), 0, 1).astype(np.float32)
     level, _ = cv2.threshold(np.rint(255 * ink).astype(np.uint8), 0, 255, cv2.THRESH_OTSU)
     digit = _without_specks(ink > level / 255)
@@ -228,7 +205,7 @@ def _without_specks(mask: np.ndarray) -> np.ndarray:
 
 
 def _thick(ink: np.ndarray) -> np.ndarray:
-    """Thicken strokes `[H, W]` thinner than nearly all of MNIST's to its usual width."""
+    """Thicken strokes ``[H, W]`` thinner than nearly all of MNIST's to its usual width."""
     digit = np.pad(ink > 0.5, 1).astype(np.uint8)
     depth = cv2.distanceTransform(digit, cv2.DIST_L2, 5)[digit > 0]
     width = 4 * (depth.mean() - 0.5)  # on a bar the mean distance to the rim is a quarter
@@ -242,7 +219,7 @@ def _thick(ink: np.ndarray) -> np.ndarray:
 
 
 def _as_mnist(ink: np.ndarray) -> np.ndarray:
-    """Scale and centre ink `[H, W]` in [0, 1] to a uint8 picture `[28, 28]` as MNIST was made."""
+    """Scale and centre ink ``[H, W]`` in [0, 1] to uint8 ``[28, 28]``, as MNIST was made."""
     low, high = _box(ink)
     crop = ink[low[0] : high[0], low[1] : high[1]]
     scale = _BOX / max(crop.shape)
@@ -256,5 +233,5 @@ def _as_mnist(ink: np.ndarray) -> np.ndarray:
         move[axis, axis] = scale * fine
         move[axis, 2] = fine * (start + 0.5) - 0.5
     field = cv2.warpAffine(crop, move, (_FIELD * fine, _FIELD * fine), flags=cv2.INTER_LINEAR)
-    picture = cv2.resize(field, (_FIELD, _FIELD), interpolation=cv2.INTER_AREA)
-    return np.rint(255 * picture / picture.max()).astype(np.uint8)
+    image = cv2.resize(field, (_FIELD, _FIELD), interpolation=cv2.INTER_AREA)
+    return np.rint(255 * image / image.max()).astype(np.uint8)

@@ -7,7 +7,7 @@ import pytest
 
 from learn2add.data import Digits, load_digits
 
-LONGEST = ("test_quick.py", "test_benchmark.py")
+LONGEST = ("test_kept_runs.py", "test_benchmark.py", "test_train.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,6 +25,12 @@ def mnist_train() -> Digits:
 def mnist_test() -> Digits:
     """The 10,000 test digits, 28x28."""
     return load_digits("MNIST", "test")
+
+
+@pytest.fixture(scope="session")
+def training_digits() -> tuple[Digits, Digits]:
+    """200 training and 130 validation digits, for trainings that take a moment."""
+    return load_digits(split="train").subset(200), load_digits(split="validation").subset(130)
 
 
 @pytest.fixture(autouse=True)

@@ -6,26 +6,31 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from learn2add import load_digits, recipes, reference
-from learn2add.evaluation import floors, judge_sums, reconstruction_rmse, summarise
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from learn2add import recipes
+from learn2add.data import load_digits
 from learn2add.evidence import sampled_sums, turn_of_sevens
-from learn2add.hardware import default_device, default_precision, describe, matmul_rate
+from learn2add.hardware import default_device, default_precision, describe
 from learn2add.judge import load_judge
-from learn2add.runs import Run, load_run
+from learn2add.measures import floors, judge_sums, reconstruction_rmse, summarise
+from learn2add.runs import Run, load, runs_root
+from tools import reference
+from tools.benchmark.machine import matmul_rate
 
 
 def runs_of(part: str, budget: str) -> dict[str, Run]:
-    """The complete runs of a part, by name; of "reference" also those that are kept."""
+    """Return the complete runs of a part, by name; of "reference" also those that are kept."""
     if budget == "reference":
         folders = [run.folder for run in reference.plan() if run.name.startswith(f"{part}/")]
     else:
-        folders = sorted(recipes.run_folder(part, "any", budget).parent.glob("*"))
+        folders = sorted((runs_root() / recipes.place(part, "any", budget)).parent.glob("*"))
     complete = (folder for folder in folders if (folder / "result.json").exists())
-    return {folder.name: load_run(folder) for folder in complete}
+    return {folder.name: load(folder) for folder in complete}
 
 
 def part2(runs: dict[str, Run]) -> list[str]:
-    """Test RMSE of each run, laid out by decoder, code size and loss."""
+    """Return the test RMSE of each run, laid out by decoder, code size and loss."""
     test, device = load_digits("MNIST", "test"), default_device()
     found: dict[tuple[str, str], str] = {}
     for run in runs.values():
@@ -47,22 +52,21 @@ def part2(runs: dict[str, Run]) -> list[str]:
 
 
 def measure(run: Run) -> dict[str, Any]:
-    """The same figures, measured now, of a model that adds."""
+    """Measure the same of a model that adds, now."""
     device = default_device()
     test, judge = load_digits("MNIST", "test").to(device), load_judge(device=device)
     model = run.model(device)
-    adds = model.inference()
-    found = summarise(judge_sums(adds, judge, test), test) | floors(test)
+    found = summarise(judge_sums(model, judge, test), test) | floors(test)
     found["rmse"] = reconstruction_rmse(model, test)
-    if run.config.kind.variational:
-        [sampled], turn = sampled_sums(adds, judge, test), turn_of_sevens(adds, judge, test)[0]
+    if run.config.variational:
+        [sampled], turn = sampled_sums(model, judge, test), turn_of_sevens(model, judge, test)[0]
         found |= {"sampled_cells_mean": sampled.accuracy, "diversity_ratio": sampled.diversity}
         found["u50"] = turn.u50
     return found
 
 
 def sums(runs: dict[str, Run]) -> list[str]:
-    """Right sums and errors of each run on the test digits; samples where it has any."""
+    """Return right sums and errors of each run on the test digits; samples where it has any."""
     lines = [f"{'run':44}{'mean of 55 cells':>16}{'worst cell':>18}{'RMSE':>9}{'sum MSE':>9}"]
     for name, run in runs.items():
         found = run.evaluation() or measure(run)
@@ -74,7 +78,7 @@ def sums(runs: dict[str, Run]) -> list[str]:
             f"{found['sum_mse']:9.4f}   (floors {found['floor_class_mean']:.4f}, "
             f"{found['floor_one_mean']:.4f})"
         )
-        if run.config.kind.variational:
+        if run.config.variational:
             turn = found["u50"]
             at = "nowhere" if turn is None or math.isnan(turn) else f"at 7 + {turn:.3f}"
             lines.append(
@@ -85,7 +89,7 @@ def sums(runs: dict[str, Run]) -> list[str]:
 
 
 def figures_of(budget: str) -> list[str]:
-    """The figures of all parts under one budget."""
+    """Return the figures of all parts under one budget."""
     lines = [f"Main figures, budget {budget}: {recipes.MEANING[budget]}"]
     for part, title, layout in (
         ("part2", "Part II: RMSE of reconstruction, test digits, grey levels 0 to 1", part2),

@@ -1,18 +1,18 @@
-"""Print the README's table of the runs kept in ``runs/``, from their configurations and figures.
+"""Print the table in RESULTS.md of the runs kept in ``runs/``.
 
-``python tools/results.py``; a test compares what it prints with the README.
+``python tools/results.py``; a test compares what it prints with that file.
 """
 
 from pathlib import Path
 
-from learn2add.runs import Run, load_run
+from learn2add.runs import Run, load
 
 RUNS = Path(__file__).parents[1] / "runs"
 HEAD = ("run", "trained", "minutes", "RMSE", "right sums", "worst cell")
 
 
 def training(run: Run) -> str:
-    """How it was trained, in a few words."""
+    """Return how it was trained, in a few words."""
     stages = run.config.stages
     stage, epochs = stages[-1], sum(stage.epochs for stage in stages)
     what = {"autoencoder": "pictures", "addition": "fresh pairs"}[stage.task]
@@ -24,8 +24,8 @@ def training(run: Run) -> str:
 
 
 def row(folder: Path) -> tuple[str, ...]:
-    """The cells of one run."""
-    run = load_run(folder)
+    """Return the cells of one run."""
+    run = load(folder)
     found, original = run.evaluation(), run.result.get("same_as")
     cells = [f"`{folder.relative_to(RUNS).as_posix()}`"]
     if original is None:
@@ -44,7 +44,7 @@ def row(folder: Path) -> tuple[str, ...]:
 
 
 def table(root: Path = RUNS) -> str:
-    """The table as Markdown, a row for each kept run that has been measured."""
+    """Return the table as Markdown, a row for each kept run that has been measured."""
     folders = sorted(file.parent for file in root.glob("part*/*/evaluation.json"))
     rows = [HEAD, ("---",) * len(HEAD), *map(row, folders)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)

@@ -1,0 +1,134 @@
+"""The tools that make kept figures, in seconds of training."""
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from learn2add.data import load_digits
+from learn2add.judge import load_judge
+from tools.experiments import code_sizes, hyper_parameters, long_codes, seeds, time_to_quality
+
+TOOLS = Path(__file__).parents[2] / "tools"
+
+
+@pytest.mark.slow
+def test_seeds_are_trained_once_and_differ(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEARN2ADD_RUNS", str(tmp_path / "runs"))
+    words = [
+        "--budget",
+        "smoke",
+        "--seeds",
+        "2",
+        "--steps",
+        "4",
+        "--folder",
+        str(tmp_path / "kept"),
+    ]
+    seeds.main(words)
+    rows = {file.stem: json.loads(file.read_text()) for file in (tmp_path / "kept").iterdir()}
+    assert len(rows) == 2 * 8
+    for name in ("conv_transpose", "conv_upsample", "addition", "generative_addition"):
+        assert rows[f"{name}-0"]["rmse"] != rows[f"{name}-1"]["rmse"]
+    for name in ("adder", "adder_embedded"):
+        assert rows[f"{name}-0"]["cells_mean"] != rows[f"{name}-1"]["cells_mean"]
+
+    weights = sorted((tmp_path / "runs").rglob("weights.safetensors"))
+    assert len(weights) == 2 * 6
+    (tmp_path / "kept" / "addition-1.json").unlink()
+    (tmp_path / "runs" / "quick").rename(tmp_path / "runs" / "elsewhere")
+    seeds.main(words)
+    (again,) = (tmp_path / "runs" / "quick").rglob("weights.safetensors")
+    assert again.parent.name == "addition-1"
+    row = json.loads((tmp_path / "kept" / "addition-1.json").read_text())
+    assert row | {"seconds": 0} == rows["addition-1"] | {"seconds": 0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("embed", [False, True])
+def test_an_adder_learns_between_the_kept_encoder_and_decoder(embed):
+    given = {"steps": 300, "judge": load_judge(), "test": load_digits("MNIST", "test").subset(300)}
+    assert seeds.adder_alone(0, embed, **given)["cells_mean"] > 0.8
+
+
+@pytest.mark.slow
+def test_time_to_quality_measures_both_splits(tmp_path, capsys):
+    words = ["--budget", "smoke", "--folder", str(tmp_path / "kept")]
+    time_to_quality.main(words)
+    (row,) = json.loads((tmp_path / "kept" / "times.json").read_text())
+    assert row["goal"] == "95 % of the sums right"
+    assert 0 < row["seconds"] < 60 and row["gflops"] > 1
+    assert row["validation"] != row["test"]
+    assert f"{row['test']:.4f}" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_code_sizes_are_trained_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LEARN2ADD_RUNS", str(tmp_path / "runs"))
+    words = ["--sizes", "1", "30", "--budget", "smoke", "--folder", str(tmp_path / "kept")]
+    code_sizes.main(words)
+    table = json.loads((tmp_path / "kept" / "errors.json").read_text())
+    assert table["code_sizes"] == [1, 30] and all(0 < error < 0.3 for error in table["mse"])
+    assert f"{table['mse'][1]:.4f}" in capsys.readouterr().out
+    weights = sorted((tmp_path / "runs").rglob("weights.safetensors"))
+    written = [file.stat().st_mtime_ns for file in weights]
+    assert len(weights) == 2
+    code_sizes.main(words)
+    assert [file.stat().st_mtime_ns for file in weights] == written
+
+
+@pytest.mark.slow
+def test_long_codes_are_measured_at_every_strength(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LEARN2ADD_RUNS", str(tmp_path / "runs"))
+    words = ["--passes", "2", "--budget", "smoke", "--names", "code4-noise", "code64-noise"]
+    long_codes.main([*words, "--folder", str(tmp_path / "kept")])
+    table = json.loads((tmp_path / "kept" / "figures.json").read_text())
+    assert list(table["runs"]) == ["code4-noise", "code64-noise"]
+    printed = capsys.readouterr().out
+    for name, row in table["runs"].items():
+        for split in ("validation", "test"):
+            assert len(row[split]["mse"]) == len(row[split]["psnr"]) == len(table["strengths"])
+        assert row["validation"]["mse"] != row["test"]["mse"]
+        assert f"{name}: squared error {row['test']['mse'][0]:.5f}" in printed
+    weights = sorted((tmp_path / "runs").rglob("weights.safetensors"))
+    assert [file.parent.name for file in weights] == ["code4-noise", "code64-noise"]
+
+
+@pytest.mark.slow
+def test_a_search_is_kept_and_goes_on(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("sklearn")
+    monkeypatch.setenv("LEARN2ADD_RUNS", str(tmp_path / "runs"))
+    words = ["draws", "--count", "9", "--budget", "smoke", "--folder", str(tmp_path / "kept")]
+    hyper_parameters.main(words)
+    table = json.loads((tmp_path / "kept" / "draws-smoke.json").read_text())
+    assert [row["place"] for row in table["outcomes"]] == list(range(10))
+    assert all(0 < row["mse"] < 0.3 for row in table["outcomes"])
+    assert {"learning_rate", "decay", "dropout"} < set(table["importance"])
+    assert "best: place" in capsys.readouterr().out
+    hyper_parameters.main(words)
+    assert json.loads((tmp_path / "kept" / "draws-smoke.json").read_text()) == table
+
+
+def test_results_have_the_table_of_the_kept_runs(capsys):
+    runpy.run_path(str(TOOLS / "results.py"), run_name="__main__")
+    table = capsys.readouterr().out
+    assert table.count("\n") > 2 + 12 + 3  # head, Part II, Parts III and IV
+    assert table in (TOOLS.parent / "RESULTS.md").read_text()
+
+
+SCRIPTS = [
+    file.relative_to(TOOLS).as_posix()
+    for folder in (TOOLS, TOOLS / "experiments")
+    for file in sorted(folder.glob("*.py"))
+    if "ArgumentParser" in (text := file.read_text()) or "options(__doc__" in text
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", [name for name in SCRIPTS if not name.endswith("_keep.py")])
+def test_a_tool_runs_from_any_folder(script, tmp_path):
+    words = [sys.executable, str(TOOLS / script), "--help"]
+    subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)

@@ -1,0 +1,36 @@
+"""The command that trains one model of a study."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from learn2add import runs
+
+TOOL = Path(__file__).parents[2] / "tools/train_study.py"
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (
+            "sweep --units 8 --channels 2 2 2 --patience 3",
+            "sweep-channels-2-2-2-units-8-patience-3",
+        ),
+        ("denoising --noise 0.2 --steps 2", "denoising-steps-2-noise-0.2"),
+        ("codes --distort 4 --code-size 3", "codes-code_size-3-distort-4.0"),
+    ],
+)
+def test_options_are_the_fields_of_the_study(
+    options: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEARN2ADD_BUDGET", "smoke")
+    monkeypatch.setenv("LEARN2ADD_RUNS", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["train_study.py", *options.split()])
+    runpy.run_path(str(TOOL), run_name="__main__")
+    config = runs.load(f"smoke/studies/{name}").config
+    for option in options.split(" --")[1:]:
+        field, *values = option.replace("-", "_").split()
+        value = getattr(config, field, None) or getattr(config.stages[0], field)
+        assert (value if isinstance(value, tuple) else (value,)) == tuple(map(float, values))

@@ -1,0 +1,1 @@
+"""The commands behind what is kept in ``runs/``; each says in its head what it makes."""

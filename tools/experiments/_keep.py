@@ -1,0 +1,49 @@
+"""What the experiments share: options, digits, runs that several processes train, what is kept."""
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from learn2add.checkpoints import write_atomically
+from learn2add.config import RunConfig
+from learn2add.data import Digits, load_digits
+from learn2add.hardware import default_device
+from learn2add.runs import Run, free_first, load, load_or_train
+
+KEPT = Path(__file__).parents[2] / "runs"
+
+
+def options(text: str, place: str) -> argparse.ArgumentParser:
+    """Return a parser with ``--budget`` and ``--folder``, by default ``runs/PLACE``."""
+    parser = argparse.ArgumentParser(description=text)
+    parser.add_argument("--budget", choices=("quick", "smoke"), default="quick")
+    parser.add_argument("--folder", type=Path, default=KEPT / place, help="where the figures go")
+    return parser
+
+
+def digits_of(split: str, budget: str) -> Digits:
+    """Return a split on the default device; under "smoke" 300 of its digits."""
+    digits = load_digits("MNIST", split).to(default_device())
+    return digits.subset(300) if budget == "smoke" else digits
+
+
+def shared(folders: Iterable[Path]) -> Iterator[Path]:
+    """Yield what is left to train, behind a bar; several processes may share the list."""
+    folders = list(folders)
+    return tqdm(free_first(folders), total=len(folders), unit=" runs")
+
+
+def trained(configs: dict[Path, RunConfig]) -> dict[Path, Run]:
+    """Return the run of each folder, trained if need be."""
+    for folder in shared(configs):
+        load_or_train(configs[folder], folder, progress=False)
+    return {folder: load(folder) for folder in configs}
+
+
+def keep(file: Path, found: Any) -> None:
+    """Write what was found as JSON."""
+    write_atomically(file, json.dumps(found, indent=1) + "\n")

@@ -1,0 +1,215 @@
+"""Train the report's Table 1 again, search weights: ``python tools/experiments/table1.py``.
+
+Every row is a run under ``LEARN2ADD_RUNS`` (or ``runs``), so a second call goes on where the first
+was stopped, and several at once share the work. The results go to ``runs/part4/table1``, laid out
+for ``learn2add.studies.table1.weightings_table``.
+
+The report found its weights by trying sixteen; each trial of the search is one short training, and
+one that falls behind the others half-way is given up. Optuna chooses what to try next and keeps the
+study in a journal, so a search that was stopped goes on where it was.
+
+Source: report, section 5.2; T. Akiba et al., arXiv 1907.10902.
+"""
+
+import io
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import torch
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from learn2add.checkpoints import write_atomically
+from learn2add.checks import check_int
+from learn2add.data import Digits, as_float, load_digits
+from learn2add.evidence import sampled_sums
+from learn2add.hardware import default_device, keep_freed_memory
+from learn2add.judge import Judge, load_judge
+from learn2add.losses import gaussian_kl_of_units
+from learn2add.measures import health
+from learn2add.runs import Run, runs_root
+from learn2add.studies.table1 import STEPS, TABLE1, Weighting, weighting_config
+from learn2add.train import TrainingDiverged, train
+from tools.experiments._keep import digits_of, keep, options, trained
+
+RANGES = {
+    "l2_orig": (0.05, 2.0),
+    "l2_added": (0.05, 2.0),
+    "kld_encoder": (1e-6, 1e-3),
+    "kld_adder": (1e-6, 1e-3),
+}
+"""Of each weight, in the report's scale; tried evenly in their logarithms. They hold all of its
+Table 1."""
+PER_DIGIT = 40
+
+
+@torch.no_grad()
+def measure(run: Run, judge: Judge, digits: Digits) -> dict[str, Any]:
+    """Measure a run of ``weighting_config`` on validation digits.
+
+    Returns:
+        ``accuracy``, ``digits`` (how many are drawn at all), ``active`` units of ``code_size``,
+        ``kl_encoder`` and ``kl_adder`` (nats per code dimension, sorted), ``sampled`` and
+        ``diversity`` at temperature 1, and ``pictures``, uint8 ``[10, S, S]``: the sums 0 to 9,
+        each from a digit that is half of it.
+    """
+    device = digits.images.device
+    model = run.model(device)
+    found = health(model, judge, digits, per_digit=50)
+    [sampled] = sampled_sums(model, judge, digits, per_cell=50)
+    first = torch.stack([members[0] for members in digits.by_class()])
+    total = torch.arange(10, device=device)
+    x, addend = as_float(digits.images[first[total // 2]]), (total - total // 2).float()
+    some = as_float(digits.images[:1000])
+    q = model.encoder.gaussian(some)
+    p = model.adder.gaussian(q.mu, torch.zeros(len(some), device=device))
+    nats = [sorted(gaussian_kl_of_units(*g).tolist()) for g in (q, p)]
+    return {
+        "accuracy": found.right,
+        "digits": found.drawn,
+        "active": found.active,
+        "code_size": run.config.code_size,
+        "kl_encoder": [round(value, 4) for value in nats[0]],
+        "kl_adder": [round(value, 4) for value in nats[1]],
+        "sampled": sampled.accuracy,
+        "diversity": sampled.diversity,
+        "pictures": (255 * model(x, addend)[:, 0]).round().byte().cpu().numpy(),
+    }
+
+
+def open_study(journal: Path, seed: int = 0) -> optuna.Study:
+    """Return the study kept in a journal file, or a new one."""
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(journal))),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=3),
+        study_name="weights",
+        direction="maximize",
+        load_if_exists=True,
+    )
+    # A sampler begins its random numbers anew: with the same seed it would try the same again.
+    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials), n_startup_trials=6)
+    return study
+
+
+def search_weights(
+    journal: Path, trials: int, *, steps: int = STEPS, seed: int = 0, progress: bool = True
+) -> optuna.Study:
+    """Search the four weights of the report's loss for the most right sums.
+
+    Args:
+        journal: File of the study; an existing one is continued.
+        trials: How many trials it is to hold in the end, those given up included.
+        steps: Length of one training.
+        seed: Decides what is tried and every training.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The study; ``study.best_params`` are the weights, ``study.best_value`` the share of right
+        sums of validation digits.
+    """
+    check_int("trials", trials, 1)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = open_study(journal, seed)
+    over = [trial for trial in study.trials if trial.state.is_finished()]
+    study.optimize(
+        _objective(steps, seed),
+        n_trials=max(0, trials - len(over)),
+        catch=TrainingDiverged,
+        show_progress_bar=progress,
+    )
+    return study
+
+
+def _objective(steps: int, seed: int) -> Callable[[optuna.Trial], float]:
+    """One training with the weights of a trial: its share of right sums."""
+    keep_freed_memory()
+    device = default_device()
+    digits, validation = (load_digits("MNIST", split) for split in ("train", "validation"))
+    judge = load_judge(device=device)
+
+    def objective(trial: optuna.Trial) -> float:
+        weights = {
+            name: trial.suggest_float(name, *ends, log=True) for name, ends in RANGES.items()
+        }
+        config = weighting_config(Weighting(**weights, verdict=""), steps=steps, seed=seed)
+
+        def report(row: dict[str, Any]) -> None:
+            trial.report(row["sums/right"], row["epoch"])
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
+        options = {"device": device, "progress": False, "after_epoch": report}
+        with tempfile.TemporaryDirectory() as folder:
+            state = train(config, digits, validation, Path(folder), **options)
+            model = Run(Path(folder), config, state.history, {}).model(device)
+            found = health(model, judge, validation.to(device), PER_DIGIT)
+        trial.set_user_attr("digits", found.drawn)
+        trial.set_user_attr("active", found.active)
+        return found.right
+
+    return objective
+
+
+def runs_of(weightings: Sequence[Weighting], steps: int) -> dict[tuple[float, ...], Run]:
+    """Return the run of each four weights; two rows of the table stand there twice."""
+    places = {}
+    for weighting in weightings:
+        name = "-".join(f"{weight:.3g}" for weight in weighting[:4])
+        places[folder_of(f"{steps}-{name}")] = weighting
+    configs = {
+        folder: weighting_config(weighting, steps=steps, epochs=1)
+        for folder, weighting in places.items()
+    }
+    return {places[folder][:4]: run for folder, run in trained(configs).items()}
+
+
+def folder_of(name: str) -> Path:
+    """Return where a run or the journal of a search lies."""
+    return runs_root() / "quick" / "table1" / name
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, search, measure, keep."""
+    parser = options(__doc__, "part4/table1")
+    length = {"type": int, "default": STEPS}
+    parser.add_argument("--steps", **length, help=f"of each run; default: {STEPS}")
+    parser.add_argument("--trials", type=int, default=14, help="of the search; default: 14")
+    parser.add_argument("--search-steps", type=int, help="of a trial; default: those of a run")
+    arguments = parser.parse_args(argv)
+    steps, trial_steps = arguments.steps, arguments.search_steps or arguments.steps
+    runs = runs_of(TABLE1, steps)
+    journal = folder_of(f"search-{trial_steps}.log")
+    study = search_weights(journal, arguments.trials, steps=trial_steps)
+    best = Weighting(**study.best_params, verdict="found by search")
+    runs |= runs_of([best], steps)
+    judge = load_judge(device=default_device())
+    validation = digits_of("validation", arguments.budget)
+    known = {weights: measure(run, judge, validation) for weights, run in runs.items()}
+    rows, pictures = [], []
+    for weighting in (*TABLE1, best):
+        row = dict(known[weighting[:4]])
+        pictures.append(row.pop("pictures"))
+        rows.append({"weights": weighting[:4], "verdict": weighting.verdict} | row)
+    trials = [
+        {"weights": list(trial.params.values()), "state": trial.state.name, "right": trial.value}
+        for trial in study.trials
+    ]
+    packed = io.BytesIO()
+    np.save(packed, np.stack(pictures))
+    write_atomically(arguments.folder / "pictures.npy", packed.getvalue())
+    table = {"steps": steps, "rows": rows, "search_steps": trial_steps, "trials": trials}
+    keep(arguments.folder / "table.json", table)
+    for row in rows:
+        print(f"{row['weights']}: right {row['accuracy']:.1%}, digits {row['digits']}")
+
+
+if __name__ == "__main__":
+    main()

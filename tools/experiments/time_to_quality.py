@@ -1,0 +1,96 @@
+"""Time from nothing to a stated quality: ``python tools/experiments/time_to_quality.py``.
+
+Each goal has a recipe that is meant to reach it. It is trained from scratch, stages and validation
+included, and measured on validation and test digits; beside the seconds stands how fast the machine
+multiplies matrices. The results go to ``runs/part3/time_to_quality/times.json``.
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from learn2add import recipes
+from learn2add.config import RunConfig, Stage
+from learn2add.data import Digits
+from learn2add.hardware import default_device, default_precision
+from learn2add.judge import load_judge
+from learn2add.measures import judge_sums, reconstruction_rmse, summarise
+from learn2add.runs import Run, load_or_train
+from tools.benchmark.machine import matmul_rate
+from tools.experiments._keep import digits_of, keep, options
+
+
+class Goal(NamedTuple):
+    """What is to be reached, how, and how it is measured."""
+
+    name: str
+    config: RunConfig
+    measure: Callable[[Run, Digits], float]
+
+
+def right_sums(run: Run, digits: Digits) -> float:
+    """Return the right sums, mean over the 55 cells."""
+    device = digits.images.device
+    scores = judge_sums(run.model(device), load_judge(device=device), digits)
+    return summarise(scores, digits)["cells_mean"]
+
+
+def error(run: Run, digits: Digits) -> float:
+    """Return the RMSE of the reconstruction."""
+    return reconstruction_rmse(run.model(digits.images.device), digits)
+
+
+def adding(autoencoder: int, adder: int, joint: tuple[int, int]) -> RunConfig:
+    """Return Part III's quick recipe with so many steps in each stage."""
+    config = recipes.part3()
+    first, second, third = config.stages
+    first = replace(first, epochs=1, steps=autoencoder)
+    third = replace(third, epochs=joint[0], steps=joint[1])
+    return replace(config, stages=(first, replace(second, steps=adder), third))
+
+
+def goals(budget: str) -> list[Goal]:
+    """Return the three goals; under "smoke" one, with next to no training."""
+    if budget == "smoke":
+        tiny = replace(recipes.part3(budget="smoke"), train_size=1000)
+        return [Goal("95 % of the sums right", tiny, right_sums)]
+    stage = Stage("autoencoder", 6, None, 128, 6e-3, "one_cycle", "l2", **recipes.MUON)
+    redraw = replace(recipes.part2(), stages=(stage,), activation="relu")
+    return [
+        Goal("RMSE 0.1839 at code size 2", redraw, error),
+        Goal("95 % of the sums right", adding(200, 600, (1, 300)), right_sums),
+        Goal("98.5 % of the sums right", adding(400, 1000, (2, 350)), right_sums),
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, measure, keep, print."""
+    arguments = options(__doc__, "part3/time_to_quality").parse_args(argv)
+    splits = {name: digits_of(name, arguments.budget) for name in ("validation", "test")}
+    precision = default_precision(default_device())
+    rows: list[dict[str, Any]] = []
+    for goal in tqdm(goals(arguments.budget), unit=" goals"):
+        rate = matmul_rate(precision)
+        with tempfile.TemporaryDirectory() as folder:
+            run = load_or_train(goal.config, Path(folder) / "run", progress=False)
+            reached = {name: goal.measure(run, digits) for name, digits in splits.items()}
+        row = {"goal": goal.name, "seconds": run.result["seconds"], **reached}
+        rows.append(row | {"device": run.result["device"], "gflops": round(rate)})
+    keep(arguments.folder / "times.json", rows)
+    print(f"{'goal':<28}{'seconds':>8}{'validation':>12}{'test':>9}{precision + ' GFLOP/s':>20}")
+    for row in rows:
+        print(
+            f"{row['goal']:<28}{row['seconds']:8.0f}{row['validation']:12.4f}{row['test']:9.4f}"
+            f"{row['gflops']:20,}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""Train the assignment's own setting, 100 epochs a run: ``python tools/reference.py``.
+
+Trains what is missing and goes on with what was cut off, minutes a run on a GPU, hours on a CPU;
+``--list`` only says what there is, what is left and how long it takes. The runs lie where the
+notebooks look for them under LEARN2ADD_BUDGET=reference, most useful first; those that came with
+the project count as done. Several processes, also of several machines on one file system, can train
+them together.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import NamedTuple
+
+from learn2add import recipes, runs
+from learn2add.checkpoints import write_atomically
+from learn2add.config import RunConfig
+from learn2add.runs import Run, load_or_train
+from learn2add.tensorboard import read_metrics
+
+
+class Planned(NamedTuple):
+    """One run of the plan; the name is such as "part3/reference"."""
+
+    name: str
+    folder: Path
+    config: RunConfig
+
+
+class Progress(NamedTuple):
+    """How far a run is."""
+
+    done: int
+    """Epochs that need not be trained again."""
+    total: int
+    seconds: float | None
+    """Of an epoch, so far; None where there was none."""
+    complete: bool
+    """Early stopping may complete a run before its last epoch."""
+
+
+def plan(budget: str = "reference", *, beside: bool = False) -> list[Planned]:
+    """Return the runs of Parts III and IV, then Part II's twelve, code size 7 first, copies last.
+
+    With ``beside`` instead those that stand beside them; see ``recipes.beside``.
+    """
+    if beside:
+        return [
+            placed(*name.split("/"), config, "reference")
+            for name, config in recipes.beside().items()
+        ]
+    chosen = [("part3", budget, recipes.part3(budget=budget))]
+    for model in recipes.PART4:
+        config = recipes.part4(model, budget=budget)
+        chosen.append(("part4", f"{model}-{config.decoder}", config))
+    part2 = recipes.all_part2(budget).items()
+    order = sorted(part2, key=lambda item: (is_twin(item[1]), -item[1].code_size))
+    chosen += [("part2", name, config) for name, config in order]
+    return [placed(part, name, config, budget) for part, name, config in chosen]
+
+
+def placed(part: str, name: str, config: RunConfig, budget: str) -> Planned:
+    """Return a run in the folder where it came with the project, or where it is to be written."""
+    kept = runs.kept(config, f"{part}/{name}") if budget == "reference" else None
+    folder = kept.folder if kept else runs.runs_root() / recipes.place(part, name, budget)
+    return Planned(f"{part}/{name}", folder, config)
+
+
+def progress(planned: Planned) -> Progress:
+    """Return how far the run is, by its curves; a ValueError if they are damaged."""
+    total = sum(stage.epochs for stage in planned.config.stages)
+    curves = planned.folder / "metrics.csv"
+    rows = read_metrics(curves) if curves.exists() else []
+    seconds = mean(row["seconds"] for row in rows) if rows else None
+    return Progress(len(rows), total, seconds, (planned.folder / "result.json").exists())
+
+
+def seconds_left(plan: list[Planned]) -> float | None:
+    """Return the training time of what is left, by the epochs there are; None if there are none.
+
+    A run not yet begun takes as long for an epoch as those of its part, or as all do on average; a
+    copy takes no time.
+    """
+    states = {planned.name: progress(planned) for planned in plan}
+    known = {name: state.seconds for name, state in states.items() if state.seconds is not None}
+    if not known:
+        return None
+    left = 0.0
+    for planned in plan:
+        state = states[planned.name]
+        if state.complete or (is_twin(planned.config) and not state.done):
+            continue
+        part = planned.name.split("/")[0]
+        alike = [seconds for other, seconds in known.items() if other.split("/")[0] == part]
+        seconds = known.get(planned.name) or mean(alike or known.values())
+        left += seconds * (state.total - state.done)
+    return left
+
+
+def status(plan: list[Planned]) -> str:
+    """Return one line per run, and ``time_left``."""
+    lines = []
+    for planned in plan:
+        state = progress(planned)
+        word = "complete" if state.complete else f"epoch {state.done} of {state.total}"
+        lines.append(f"{planned.name:<42}{word}")
+    return "\n".join([*lines, time_left(plan)])
+
+
+def time_left(plan: list[Planned]) -> str:
+    """Return ``seconds_left`` in words, such as "time left: about 3 h 05 min"."""
+    left = seconds_left(plan)
+    if left is None:
+        return "time left: unknown until an epoch is done"
+    hours, minutes = divmod(round(left / 60), 60)
+    return f"time left: about {f'{hours} h {minutes:02d}' if hours else minutes} min"
+
+
+def train(planned: Planned, *, show: bool = True) -> Run:
+    """Train one run of the plan, go on with it, or load it. ``show``: with a progress bar.
+
+    Decoder 3 is the same function of the same weights as decoder 2, and its training ends with the
+    same bits (notebook 2 checks both); so its run is a copy of decoder 2's, which is trained, or
+    waited for where another process trains it, if need be.
+    """
+    if is_twin(planned.config) and not (planned.folder / "config.json").exists():
+        original = original_of(planned)
+        copy_as(load_or_train(original.config, original.folder, progress=show), planned)
+    return load_or_train(planned.config, planned.folder, progress=show)
+
+
+def is_twin(config: RunConfig) -> bool:
+    """Whether a run of decoder 2 ends with the same weights."""
+    return config.decoder == "interpolation"
+
+
+def original_of(planned: Planned) -> Planned:
+    """Return the run of decoder 2 that a run of decoder 3 would repeat."""
+    config = replace(planned.config, decoder="conv_upsample")
+    part, name = planned.name.replace("interpolation", "conv_upsample").split("/")
+    kept = runs.kept(config, f"{part}/{name}")
+    folder = kept.folder if kept else planned.folder.with_name(name)
+    return Planned(f"{part}/{name}", folder, config)
+
+
+def copy_as(run: Run, planned: Planned) -> None:
+    """Write a run's curves and weights once more, under another configuration."""
+    write_atomically(planned.folder / "config.json", planned.config.to_json())
+    for file in ("metrics.csv", "weights.safetensors"):
+        write_atomically(planned.folder / file, (run.folder / file).read_bytes())
+    result = run.result | {"same_as": run.folder.name}
+    write_atomically(planned.folder / "result.json", json.dumps(result, indent=2) + "\n")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's options."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--list", action="store_true", help="only say what there is")
+    add = parser.add_mutually_exclusive_group().add_argument
+    beside = "instead: the runs beside them, with a schedule, Muon and more, or with a ReLU"
+    add("--beside", action="store_true", help=beside)
+    budgets = {"choices": recipes.BUDGETS, "default": "reference"}
+    add("--budget", **budgets, help="another setting for the same runs")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train what is left; status 0 if it worked, 2 if it could not, 130 if interrupted."""
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    beside = "long runs beside the assignment's own setting"
+    try:
+        todo = plan(arguments.budget, beside=arguments.beside)
+        meaning = beside if arguments.beside else recipes.MEANING[arguments.budget]
+        print(f"{meaning}\n{status(todo)}", flush=True)
+        places = {} if arguments.list else {planned.folder: planned for planned in todo}
+        for folder in runs.free_first(places):
+            print(f"\n{places[folder].name}", flush=True)
+            train(places[folder])
+            print(time_left(todo), flush=True)
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

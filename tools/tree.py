@@ -1,0 +1,45 @@
+"""Print the README's map of the files, a line each, from the first lines of their docstrings.
+
+``python tools/tree.py``; a test compares what it prints with the README.
+"""
+
+import ast
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("learn2add", "learn2add/figures", "learn2add/studies", "tools", "tools/experiments")
+ORDER = (
+    "data pairs network losses config optim judge measures steps train runs checkpoints "
+    "tensorboard recipes evidence hardware checks photo __main__"
+).split()
+"""How the core is read; other files stand in the order of their names."""
+
+
+def first_line(file: Path) -> str:
+    """Return the first line of a module's docstring, without its full stop."""
+    return (ast.get_docstring(ast.parse(file.read_text())) or "").split("\n")[0].rstrip(".")
+
+
+def title(notebook: Path) -> str:
+    """Return the title of a notebook."""
+    cell = json.loads(notebook.read_text())["cells"][0]
+    return "".join(cell["source"]).split("\n")[0].lstrip("# ")
+
+
+def lines() -> list[str]:
+    """Return the lines of the map."""
+    found = ["notebooks/"]
+    found += [f"  {file.name:<40}{title(file)}" for file in sorted(ROOT.glob("notebooks/*.ipynb"))]
+    for folder in FOLDERS:
+        files = [file for file in (ROOT / folder).glob("*.py") if file.name != "__init__.py"]
+        known = {f"{name}.py": place for place, name in enumerate(ORDER)}
+        files.sort(key=lambda file: (known.get(file.name, len(ORDER)), file.name))
+        found.append(f"{folder}/")
+        found += [f"  {file.name:<27}{first_line(file)}" for file in files]
+    found.append(f"tools/benchmark/  {first_line(ROOT / 'tools/benchmark/__main__.py')}")
+    return found
+
+
+if __name__ == "__main__":
+    print("\n".join(lines()))
