@@ -15,9 +15,6 @@ from torch import Tensor, nn
 
 from learn2add.optim import moments_of
 
-EIGHT_BITS_FROM = 50_000
-"""Elements of a tensor that is kept in eight bits. Four layers have as many, 98 % of all weights;
-the code's own layer is not among them: rounding its rows would show in every image."""
 PACKED, SCALE, SHAPE = "|deflated", "|scale", "|shape"
 
 

@@ -16,9 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from learn2add.checks import check_number
-from learn2add.config import RunConfig
-from learn2add.data import Digits, as_float, in_batches, load_digits
-from learn2add.judge import Judge, load_judge
+from learn2add.data import Digits, as_float, in_batches
+from learn2add.judge import Judge, judge_of
 from learn2add.measures import (
     Blame,
     added,
@@ -30,7 +29,7 @@ from learn2add.measures import (
     summarise,
 )
 from learn2add.pairs import CELLS
-from learn2add.runs import Run, kept_file
+from learn2add.runs import Run, digits_of, kept_file
 
 NEIGHBOURS = 5  # k of density and coverage, the value their authors use
 PER_CELL = 400  # images of each digit from which sums are sampled, at most
@@ -200,19 +199,6 @@ def gather(model: nn.Module, judge: Judge, digits: Digits) -> dict[str, Any]:
     }
 
 
-def digits_of(config: RunConfig, split: str, device: torch.device | str) -> Digits:
-    """Return the digits of a split as a run sees them."""
-    digits = load_digits(config.dataset, split).resized(config.image_size)
-    return config.seen(digits).to(device)
-
-
-def judge_of(config: RunConfig, device: torch.device | str) -> Judge:
-    """Return the judge that reads what a run draws."""
-    judge = load_judge(device=device)
-    judge.mirrored = config.operation == "subtract"
-    return judge
-
-
 def evaluate(run: Run, split: str = "test", device: torch.device | str = "cpu") -> dict[str, Any]:
     """Measure a complete run on a split, under stable keys.
 
@@ -220,7 +206,7 @@ def evaluate(run: Run, split: str = "test", device: torch.device | str = "cpu") 
     ``Blame`` and ``gather``, and ``held_out_cells_mean`` (None where no cell was held out).
     """
     config, model = run.config, run.model(device)
-    digits = digits_of(config, split, device)
+    digits = digits_of(config, split).to(device)
     found: dict[str, Any] = {"split": split, "rmse": reconstruction_rmse(model, digits)}
     if config.dataset == "MNIST":
         judge = judge_of(config, device)

@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from learn2add.checks import check_choice, check_int
+from learn2add.config import RunConfig
 from learn2add.data import DATASETS, check_images, in_batches
 from learn2add.hardware import multiplies_bfloat16
 
@@ -163,6 +164,13 @@ def load_judge(
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} does not hold a whole judge ({reason}); {remedy}") from None
     return judge.to(device).eval().requires_grad_(False)
+
+
+def judge_of(config: RunConfig, device: torch.device | str = "cpu") -> Judge:
+    """Return the judge that reads what a run draws: digits as the run sees them."""
+    judge = load_judge(device=device)
+    judge.mirrored = config.operation == "subtract"
+    return judge
 
 
 def place_of(architecture: str, dataset: str) -> Path:

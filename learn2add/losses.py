@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from learn2add.checks import check_choice
 from learn2add.network import Gaussian
 
 PIXELS = 28 * 28
@@ -36,28 +35,26 @@ def binary_cross_entropy(logits: Tensor, x: Tensor, weight: Tensor | None = None
     not 0 but the entropy of the grey levels themselves, reached where ``sigmoid(logits) == x``.
     ``weight`` is as above. Source: assignment, Part II item 6.
     """
-    _check_same_shape(logits, x)
-    each = F.binary_cross_entropy_with_logits(logits.float(), x.float(), reduction="none")
-    return _batch_mean(each, weight)
+    return image_loss("bce", logits, x, weight)
 
 
 def image_loss(name: str, logits: Tensor, x: Tensor, weight: Tensor | None = None) -> Tensor:
     """Return the reconstruction loss called ``name``, "l2" or "bce": one of the two above."""
-    if name == "l2":
-        return squared_error(torch.sigmoid(logits.float()), x, weight)
-    if name == "bce":
-        return binary_cross_entropy(logits, x, weight)
-    raise ValueError(f"loss is {name!r}; allowed is 'l2' or 'bce'")
+    return _batch_mean(_pixel_losses(name, logits, x), weight)
 
 
 def image_losses(name: str, logits: Tensor, x: Tensor) -> Tensor:
     """Return :func:`image_loss` of each image by itself, ``[B]``."""
+    return _pixel_losses(name, logits, x).flatten(1).sum(1)
+
+
+def _pixel_losses(name: str, logits: Tensor, x: Tensor) -> Tensor:
     _check_same_shape(logits, x)
-    if check_choice("loss", name, ("l2", "bce")) == "l2":
-        each = (torch.sigmoid(logits.float()) - x.float()).square()
-    else:
-        each = F.binary_cross_entropy_with_logits(logits.float(), x.float(), reduction="none")
-    return each.flatten(1).sum(1)
+    if name == "l2":
+        return (torch.sigmoid(logits.float()) - x.float()).square()
+    if name == "bce":
+        return F.binary_cross_entropy_with_logits(logits.float(), x.float(), reduction="none")
+    raise ValueError(f"loss is {name!r}; allowed is 'l2' or 'bce'")
 
 
 def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
@@ -65,19 +62,18 @@ def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
 
     Source: Kingma and Welling, Auto-Encoding Variational Bayes (2014), appendix B.
     """
-    return 0.5 * _twice_kl(mu, logvar).sum() / len(mu)
+    return gaussian_kl_of_numbers(mu.float(), logvar.float()).sum() / len(mu)
 
 
 def gaussian_kl_of_units(mu: Tensor, logvar: Tensor) -> Tensor:
     """Return what each number of the code adds to :func:`gaussian_kl`: nats ``[code_size]``."""
-    return 0.5 * _twice_kl(mu, logvar).mean(0)
+    return gaussian_kl_of_numbers(mu.float(), logvar.float()).mean(0)
 
 
-def _twice_kl(mu: Tensor, logvar: Tensor) -> Tensor:
-    """Return twice the divergence of each number of each code from N(0, 1)."""
+def gaussian_kl_of_numbers(mu: Tensor, logvar: Tensor) -> Tensor:
+    """Return the divergence of each number of each code from N(0, 1): ``[B, code_size]``."""
     _check_same_shape(mu, logvar)
-    mu, logvar = mu.float(), logvar.float()
-    return mu.square() + logvar.exp() - 1 - logvar
+    return 0.5 * (mu.square() + logvar.exp() - 1 - logvar)
 
 
 def gaussian_kl_between(q: Gaussian, p: Gaussian) -> Tensor:

@@ -20,7 +20,6 @@ from learn2add.checks import check_number
 from learn2add.data import BATCH, Digits, as_float, in_batches
 from learn2add.judge import Judge
 from learn2add.losses import rmse
-from learn2add.network import GaussianEncoder
 from learn2add.pairs import CELLS, cell_counts
 
 Z95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
@@ -71,7 +70,12 @@ class ImageErrors(NamedTuple):
 
 def image_errors(drawn: Tensor, images: Tensor) -> ImageErrors:
     """Compare drawn with real images, both float ``[N, 1, S, S]`` in [0, 1]."""
-    return ImageErrors.of((drawn - images).double().square().mean((1, 2, 3)))
+    return ImageErrors.of(squared_errors(drawn, images))
+
+
+def squared_errors(drawn: Tensor, images: Tensor) -> Tensor:
+    """Return the squared error per pixel of each drawn image: float64 ``[N]``."""
+    return (drawn - images).double().square().mean((1, 2, 3))
 
 
 def reconstruction_rmse(model: nn.Module, digits: Digits) -> float:
@@ -321,7 +325,7 @@ def active_units(model: nn.Module, digits: Digits, count: int = 500) -> int | No
     """Count the units of a variational code whose mean varies over images; None for other codes.
     Source: Y. Burda et al., arXiv 1509.00519, section 5.2.
     """
-    if not isinstance(model.encoder, GaussianEncoder):
+    if not hasattr(model.encoder, "gaussian"):
         return None
     mu: Tensor = model.encoder(as_float(digits.images[:count]))
     return int((mu.var(0) > ACTIVE).sum())

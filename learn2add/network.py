@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from learn2add.checks import check_choice, check_int
+from learn2add.data import IMAGE_SIZES
 
-IMAGE_SIZES = (28, 32, 64)
 LOGVAR_RANGE = (-10.0, 10.0)  # log-variances are kept within, so that no early step overflows
 
 

@@ -6,6 +6,7 @@ There are 55 valid cells (digit, addend). Source: assignment, Part III item 1 an
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -256,8 +257,6 @@ def _classes(labels: np.ndarray | Tensor) -> list[Tensor]:
 def _resize(images: np.ndarray, width: int, height: int) -> np.ndarray:
     if images.shape[1:] == (height, width):
         return images.copy()
-    import cv2  # here, because importing it takes longer than the rest of the package
-
     if images.dtype in (np.uint8, np.uint16, np.int16, np.float32, np.float64):
         return np.stack([cv2.resize(image, (width, height)) for image in images])
     resized = _resize(images.astype(np.float64), width, height)  # OpenCV knows no other types

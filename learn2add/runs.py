@@ -221,16 +221,17 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def digits_for(config: RunConfig, split: str) -> Digits:
-    """Return the digits that a run learns from ("train") or chooses its best epoch by."""
-    size = config.train_size if split == "train" else config.validation_size
-    digits = load_digits(config.dataset, split).resized(config.image_size)
-    return config.seen(digits if size is None else digits.subset(size))
+def digits_of(config: RunConfig, split: str, count: int | None = None) -> Digits:
+    """Return the digits of a split as a run sees them: all, or as :meth:`Digits.subset`."""
+    digits = load_digits(config.dataset, split)
+    digits = digits if count is None else digits.subset(count)
+    return config.seen(digits.resized(config.image_size))
 
 
 def _train(config: RunConfig, folder: Path, device: torch.device, progress: bool) -> None:
     keep_freed_memory()
-    digits = (digits_for(config, split) for split in ("train", "validation"))
+    counts = {"train": config.train_size, "validation": config.validation_size}
+    digits = (digits_of(config, split, count) for split, count in counts.items())
     state = train(config, *digits, folder, device=device, progress=progress)
     result = {"best_epoch": state.best_epoch}
     result |= {"seconds": round(sum(row["seconds"] for row in state.history), 1)} | describe()

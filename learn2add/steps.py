@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from learn2add.config import RunConfig, Stage
 from learn2add.data import Digits, as_float, in_batches
-from learn2add.judge import load_judge
+from learn2add.judge import Judge, judge_of
 from learn2add.losses import (
     gaussian_kl,
     gaussian_kl_between,
@@ -88,10 +88,8 @@ class Step:
 
     def varied(self, at: Tensor, generator: torch.Generator) -> Tensor:
         """Return training images, uint8, each shifted and deformed anew as the stage says."""
-        images = self.train.images[at]
-        if self.stage.deform:
-            images = deformed(images, self.stage.deform, generator)
-        return shifted(images, self.stage.shift, generator) if self.stage.shift else images
+        images = deformed(self.train.images[at], self.stage.deform, generator)
+        return shifted(images, self.stage.shift, generator)
 
     def noise(self, count: int, codes: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Return normal noise ``[count, codes * code_size]`` where codes are distributions.
@@ -301,11 +299,9 @@ class JointStep(PairsStep):
         return health(self.model, self.judge, self.validation)
 
     @cached_property
-    def judge(self) -> nn.Module:
+    def judge(self) -> Judge:
         """Reads the sums after every epoch."""
-        judge = load_judge(device=self.device)
-        judge.mirrored = self.config.operation == "subtract"
-        return judge
+        return judge_of(self.config, self.device)
 
 
 class InBatch(NamedTuple):

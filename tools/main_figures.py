@@ -9,12 +9,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from learn2add import recipes
-from learn2add.data import load_digits
 from learn2add.evidence import sampled_sums, turn_of_sevens
 from learn2add.hardware import default_device, default_precision, describe
-from learn2add.judge import load_judge
+from learn2add.judge import judge_of
 from learn2add.measures import floors, judge_sums, reconstruction_rmse, summarise
-from learn2add.runs import Run, load, runs_root
+from learn2add.runs import Run, digits_of, load, runs_root
 from tools import reference
 from tools.benchmark.machine import matmul_rate
 
@@ -31,7 +30,7 @@ def runs_of(part: str, budget: str) -> dict[str, Run]:
 
 def part2(runs: dict[str, Run]) -> list[str]:
     """Return the test RMSE of each run, laid out by decoder, code size and loss."""
-    test, device = load_digits("MNIST", "test"), default_device()
+    device = default_device()
     found: dict[tuple[str, str], str] = {}
     for run in runs.values():
         config = run.config
@@ -39,7 +38,7 @@ def part2(runs: dict[str, Run]) -> list[str]:
         if (known := run.evaluation()) is not None:
             error = f"{known['rmse']:.4f}"
         else:
-            digits = test.resized(config.image_size).to(device)
+            digits = digits_of(config, "test").to(device)
             error = f"{reconstruction_rmse(run.model(device), digits):.4f}"
         before = found.get((config.decoder, column))
         found[config.decoder, column] = f"{before}, {error}" if before else error
@@ -54,7 +53,7 @@ def part2(runs: dict[str, Run]) -> list[str]:
 def measure(run: Run) -> dict[str, Any]:
     """Measure the same of a model that adds, now."""
     device = default_device()
-    test, judge = load_digits("MNIST", "test").to(device), load_judge(device=device)
+    test, judge = digits_of(run.config, "test").to(device), judge_of(run.config, device)
     model = run.model(device)
     found = summarise(judge_sums(model, judge, test), test) | floors(test)
     found["rmse"] = reconstruction_rmse(model, test)

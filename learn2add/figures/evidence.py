@@ -1,4 +1,4 @@
-"""Figures of the evidence: sweeps of the addend, samples, blame, weightings, seeds."""
+"""Figures of the evidence: sweeps of the addend, samples, blame, seeds."""
 
 import itertools
 import textwrap

@@ -8,11 +8,12 @@ import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from learn2add.evidence import PER_CELL, digits_of, judge_of, sweep
+from learn2add.evidence import PER_CELL, sweep
 from learn2add.figures.charts import cell_map
 from learn2add.figures.evidence import blame_bars, digit_map, sweep_curves, trade_off
+from learn2add.judge import judge_of
 from learn2add.measures import judge_sums, wilson
-from learn2add.runs import Run
+from learn2add.runs import Run, digits_of
 
 STEPS = 20
 """Addends per unit in the sweeps."""
@@ -81,7 +82,7 @@ def evidence_figures(
     config = run.config
     if not config.adds:
         raise ValueError(f"{run.folder} is an {config.model}; allowed is a run that adds")
-    digits, judge = digits_of(config, found["split"], device), judge_of(config, device)
+    digits, judge = digits_of(config, found["split"]).to(device), judge_of(config, device)
     model, name = run.model(device), run.folder.name
     caption = f"{len(digits):,} {found['split']} digits."
     scores = judge_sums(model, judge, digits)

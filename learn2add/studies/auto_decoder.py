@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from learn2add.checks import check_choice, check_int, check_number
 from learn2add.data import as_float, in_batches
 from learn2add.hardware import default_precision
-from learn2add.losses import image_losses
+from learn2add.losses import gaussian_kl_of_numbers, image_losses
 from learn2add.network import LOGVAR_RANGE, Adder, Decoder, Gaussian, check_shape, in_float32
 
 
@@ -153,8 +153,7 @@ class GaussianCodes(Family):
 
     def kl(self, rows: Tensor) -> Tensor:
         """Return ``(mu^2 + sigma^2 - 1 - ln sigma^2) / 2``, summed."""
-        mu, logvar = self.gaussian(rows)
-        return 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum(1)
+        return gaussian_kl_of_numbers(*self.gaussian(rows)).sum(1)
 
 
 class ExponentialCodes(Family):

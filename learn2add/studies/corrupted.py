@@ -16,7 +16,7 @@ from learn2add.checks import check_number
 from learn2add.config import RunConfig, Stage
 from learn2add.data import BATCH, Digits, as_float, check_images
 from learn2add.judge import Judge
-from learn2add.measures import ImageErrors, Interval, judge_sums, summarise
+from learn2add.measures import ImageErrors, Interval, judge_sums, squared_errors, summarise
 from learn2add.steps import AutoencoderStep, deformed, shifted
 
 Corruption = Callable[[Tensor, float, torch.Generator], Tensor]
@@ -213,7 +213,7 @@ def redrawn(
         for images, labels in parts:
             x = as_float(images)
             drawn = draw(x, strength, generator)
-            errors.append((drawn - x).double().square().mean((1, 2, 3)))
+            errors.append(squared_errors(drawn, x))
             right.append(judge.read(drawn.clamp(0, 1)).argmax(1) == labels)
         share = float(torch.cat(right).double().mean())
         found.append(Redrawn(float(strength), ImageErrors.of(torch.cat(errors)), share))

@@ -4,7 +4,6 @@ Projections, mixtures and neighbours are scikit-learn's; here stands what it doe
 configurations of autoencoders whose codes are looked at (also in notebooks 8 and 9).
 """
 
-import dataclasses
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -42,6 +41,11 @@ def codes(
 
     Source: reports 002 and 003; D. P. Kingma and M. Welling, arXiv 1312.6114.
     """
+    return corruptible(_plain(code_size, variational, budget, seed), distort=distort)
+
+
+def _plain(code_size: int, variational: bool, budget: str, seed: int) -> RunConfig:
+    """Return :func:`codes` of images shown as they are."""
     base = recipes.part2(loss="bce", code_size=code_size, budget=budget, seed=seed)
     if budget == "quick":
         base = replace(base, stages=(replace(base.stages[0], steps=120),))
@@ -49,7 +53,7 @@ def codes(
     if variational:
         weights = LossWeights(kld_encoder=1.0)
         base = replace(base, model="variational_autoencoder", weights=weights)
-    return corruptible(base, distort=distort)
+    return base
 
 
 class DenseEncoder(GaussianEncoder):
@@ -94,12 +98,11 @@ class DenseConfig(RunConfig):
 
 def dense_variational(code_size: int = 2, *, budget: str = "quick", seed: int = 0) -> DenseConfig:
     """Return a variational autoencoder of fully connected layers (report 002, section 6)."""
-    base = codes(code_size, variational=True, budget=budget, seed=seed)
-    fields = [field.name for field in dataclasses.fields(Stage)]
-    stages = tuple(Stage(**{name: getattr(s, name) for name in fields}) for s in base.stages)
+    base = _plain(code_size, True, budget, seed)
     if budget == "quick":  # Muon's own products of these large matrices would outweigh the model's
         stages = (Stage("autoencoder", 3, 110, 128, 3e-3, "one_cycle", "bce"),)
-    return DenseConfig(**vars(base) | {"stages": stages})
+        base = replace(base, stages=stages)
+    return DenseConfig(**vars(base))
 
 
 def plane(decoder: nn.Module, corners: Tensor, steps: int = 16) -> Tensor:

@@ -84,7 +84,7 @@ def weighting_config(
         embed_addend=True,
         weights=weights,
         seed=seed,
-        precision=recipes.common("quick")["precision"],
+        **recipes.common("quick"),
     )
 
 

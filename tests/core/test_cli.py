@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from learn2add import __main__ as cli
-from learn2add import data, evidence, pairs, recipes, runs
+from learn2add import data, pairs, recipes, runs
 from learn2add.config import LossWeights, RunConfig, Stage
 from learn2add.data import Digits, as_float
 
@@ -259,7 +259,7 @@ def test_evaluate_prints_and_writes_the_same_results(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     digits, file = mnist_test.subset(1000), tmp_path / "new" / "results.json"
-    monkeypatch.setattr(evidence, "load_digits", lambda *_: digits)
+    monkeypatch.setattr(runs, "load_digits", lambda *_: digits)
     text = printed(capsys, "evaluate", adder.folder, "--json", file)
     found = json.loads(file.read_text())
     for key in ("judge_accuracy", "cells_mean", "cells_worst", "pairs_mean"):

@@ -178,7 +178,6 @@ def tiny_run(config: RunConfig, folder: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_evaluation_of_an_addition_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = RunConfig((Stage("addition", 1, 2, 32),), model="addition", train_size=200)
     run = tiny_run(config, tmp_path / "run", monkeypatch)
-    monkeypatch.setattr(evidence, "load_digits", few_digits)
     found = json.loads(json.dumps(evaluate(run)))  # all of it travels as JSON
     assert STABLE_KEYS <= found.keys()
     digits = few_digits("MNIST", "test")
@@ -197,7 +196,6 @@ def test_evaluation_of_a_reconstruction_run(
 ) -> None:
     config = RunConfig((Stage("autoencoder", 1, 2, 32),), image_size=32, train_size=200)
     run = tiny_run(config, tmp_path / "run", monkeypatch)
-    monkeypatch.setattr(evidence, "load_digits", few_digits)
     found = evaluate(run, "validation")
     assert found.keys() == {"split", "rmse", "judge_accuracy"} and found["split"] == "validation"
     digits = few_digits("MNIST", "validation").resized(32)
@@ -217,7 +215,7 @@ def test_evidence_figures_draw_what_the_model_does(
         config=recipes.part4(),
         model=lambda _: oracle,
     )
-    monkeypatch.setattr(evidence, "load_digits", lambda *_: digits)
+    monkeypatch.setattr(runs, "load_digits", lambda *_: digits)
     samples = [{"temperature": 1.0, "accuracy": 0.9, "diversity": 0.4}]
     found = {"split": "test", "u50": None, "samples": samples}
     drawn = dict(evidence_sheet.evidence_figures(run, found, progress=False))

@@ -30,7 +30,15 @@ from learn2add.measures import (
     summarise,
     wilson,
 )
-from learn2add.network import AdditionModel, Autoencoder
+from learn2add.network import (
+    Adder,
+    AdditionModel,
+    Autoencoder,
+    DecoderConvTranspose,
+    Encoder,
+    GaussianAdder,
+    GaussianEncoder,
+)
 from learn2add.pairs import CELLS, transform_data_add
 from learn2add.train import train
 
@@ -44,6 +52,13 @@ def few(mnist_test: Digits) -> Digits:
 @pytest.fixture(scope="module")
 def judge() -> Judge:
     return load_judge()
+
+
+def untrained(*, generative: bool = False) -> AdditionModel:
+    """The same random weights every time."""
+    torch.manual_seed(0)
+    parts = (GaussianEncoder(), GaussianAdder()) if generative else (Encoder(), Adder())
+    return AdditionModel(*parts, DecoderConvTranspose())
 
 
 # Wilson's interval
@@ -207,8 +222,7 @@ def test_one_wrong_cell_is_found(few: Digits, judge: Judge) -> None:
 
 def test_the_error_is_that_to_random_real_images(few: Digits, judge: Judge) -> None:
     """``mse`` is an expectation over all real images of the sum; here each is tried."""
-    torch.manual_seed(0)
-    model, few = AdditionModel(), few.subset(150)
+    model, few = untrained(), few.subset(150)
     scores = judge_sums(model, judge, few)
     pixels = few.images.numpy() / 255.0
     for digit, addend in ((0, 0), (3, 4), (9, 0), (1, 8)):
@@ -228,8 +242,7 @@ def test_a_digit_is_judged_in_all_its_cells(few: Digits, judge: Judge) -> None:
 
 def test_two_judges_read_the_same_drawings(few: Digits, judge: Judge) -> None:
     """Each as if it were alone; every sum is drawn once for both."""
-    torch.manual_seed(0)
-    model, second, calls = AdditionModel(), load_judge(architecture="mlp"), []
+    model, second, calls = untrained(), load_judge(architecture="mlp"), []
     few = few.subset(150)
     model.adder.register_forward_hook(lambda *_: calls.append(1))
     together = read_sums(model, (judge, second), few)
@@ -304,7 +317,7 @@ def test_rmse_against_numpy(mnist_test: Digits, size: int) -> None:
     digits = Digits(mnist_test.images[:1030], mnist_test.labels[:1030], "MNIST", "test")
     digits = digits.resized(size) if size == 28 else digits.subset(60).resized(size)
     torch.manual_seed(0)
-    model = Autoencoder(image_size=size)
+    model = Autoencoder(Encoder(image_size=size), DecoderConvTranspose(image_size=size))
     drawn = reconstruct(model, digits.images)
     assert drawn.shape == (len(digits), 1, size, size) and not drawn.requires_grad
     error = drawn[:, 0].numpy().astype(np.float64) - digits.images.numpy() / 255.0
@@ -341,8 +354,7 @@ def test_errors_of_images_against_numpy(few: Digits) -> None:
 
 
 def test_add_takes_one_addend_or_one_each(few: Digits) -> None:
-    torch.manual_seed(0)
-    model = AdditionModel()
+    model = untrained()
     images = few.images[:6]
     each = add(model, images, torch.tensor([0.0, 1, 1.4, 1.5, 1.6, 2]))
     assert each.shape == (6, 1, 28, 28) and not each.requires_grad
@@ -416,8 +428,7 @@ def test_only_nines_raise_the_alarm(judge: Judge, few: Digits) -> None:
 
 
 def test_dead_units_are_counted(judge: Judge, few: Digits) -> None:
-    torch.manual_seed(0)
-    model = AdditionModel(variational=True, generative=True).eval()
+    model = untrained(generative=True).eval()
     with torch.no_grad():
         model.encoder.code.weight.mul_(100)
         model.encoder.code.weight[2:5] = 0

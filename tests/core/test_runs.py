@@ -204,6 +204,12 @@ SHARE = (
     PREPARE
     + """
 root, config = Path(sys.argv[1]), RunConfig.from_json(sys.argv[2])
+def first(*arguments, **named):
+    runs.train = counted
+    print("begun", flush=True)
+    sys.stdin.readline()
+    return counted(*arguments, **named)
+runs.train = first
 for folder in runs.free_first([root / str(number) for number in range(4)]):
     runs.load_or_train(config, folder, device="cpu", progress=False)
 print(len(list(root.glob("*/result.json"))), flush=True)
@@ -211,8 +217,8 @@ print(len(list(root.glob("*/result.json"))), flush=True)
 )
 
 
-def ask_at_once(folder: Path, configs: list[RunConfig], script: str = ASK) -> list[list[str]]:
-    """What processes print that ask for one folder at the same moment."""
+def ready(folder: Path, configs: list[RunConfig], script: str) -> list[subprocess.Popen]:
+    """Processes that have imported everything and wait for a line."""
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", script, str(folder), config.to_json()],
@@ -222,10 +228,24 @@ def ask_at_once(folder: Path, configs: list[RunConfig], script: str = ASK) -> li
     ]  # fmt: skip
     for process in processes:
         assert process.stdout.readline() == "ready\n"
+    return processes
+
+
+def ask_at_once(folder: Path, configs: list[RunConfig]) -> list[list[str]]:
+    """What processes print that ask for one folder at the same moment."""
+    processes = ready(folder, configs, ASK)
     for process in processes:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    outputs = [process.communicate(timeout=300)[0].splitlines() for process in processes]
+        go_on(process)
+    return outputs_of(processes)
+
+
+def go_on(process: subprocess.Popen) -> None:
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+def outputs_of(processes: list[subprocess.Popen]) -> list[list[str]]:
+    outputs = [process.communicate(timeout=100)[0].splitlines() for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes)
     return outputs
 
@@ -238,7 +258,13 @@ def test_two_processes_train_a_run_once(tmp_path: Path) -> None:
 
 def test_two_processes_share_a_list_of_runs_and_repeat_nothing(tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, stages=(dataclasses.replace(CONFIG.stages[0], steps=20),))
-    outputs = ask_at_once(tmp_path, [config, config], SHARE)
+    processes = ready(tmp_path, [config, config], SHARE)
+    for process in processes:  # the second looks for a free run while the first has one in hand
+        go_on(process)
+        assert process.stdout.readline() == "begun\n"
+    for process in processes:
+        go_on(process)
+    outputs = outputs_of(processes)
     trained = [lines.count("trained") for lines in outputs]
     assert sum(trained) == 4 and min(trained) >= 1
     assert [lines[-1] for lines in outputs] == ["4", "4"]
@@ -272,7 +298,7 @@ def test_a_name_is_a_place_under_the_root(
     kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LEARN2ADD_RUNS", str(tmp_path))
-    with pytest.raises(RunError, match=r"allowed is .*, none; `learn2add train part2` makes one"):
+    with pytest.raises(RunError, match=r"allowed is .*, none; `learn2add train part3` makes one"):
         load("part2/mine")
     shutil.copytree(kept, tmp_path / "part2" / "mine")
     for run in (load("part2/mine"), load_or_train(CONFIG, "part2/mine", progress=False)):

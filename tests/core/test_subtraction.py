@@ -9,10 +9,9 @@ import torch
 from learn2add import runs
 from learn2add.config import RunConfig, Stage
 from learn2add.data import Digits, as_float, load_digits
-from learn2add.evidence import digits_of, judge_of
-from learn2add.judge import load_judge
+from learn2add.judge import judge_of, load_judge
 from learn2add.pairs import transform_data_add
-from learn2add.runs import load, load_or_train
+from learn2add.runs import digits_of, load, load_or_train
 
 CONFIG = RunConfig(
     (
@@ -55,9 +54,7 @@ def test_it_trains_as_addition_of_mirrored_digits(
 
 def test_its_measures_read_digits_as_it_does() -> None:
     """Where the judge reads a 3, the run that subtracts sees a 6, in labels and in readings."""
-    plain, mirrored = (
-        digits_of(c, "test", "cpu") for c in (replace(CONFIG, operation="add"), CONFIG)
-    )
+    plain, mirrored = (digits_of(c, "test") for c in (replace(CONFIG, operation="add"), CONFIG))
     assert torch.equal(mirrored.labels, 9 - plain.labels)
     images = as_float(plain.images[:20])
     read = judge_of(CONFIG, "cpu").read(images)

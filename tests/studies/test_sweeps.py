@@ -149,7 +149,7 @@ def test_weight_decay_is_adams_l2(digits) -> None:
     step = CONFIG.step(stage, build_model(CONFIG), *digits)
     before = [parameter.detach().clone() for parameter in step.parameters()]
     optimiser = step.optimiser()
-    loss, _ = step.step(next(iter(step.batches(torch.Generator().manual_seed(0)))))
+    loss, _ = step(next(iter(step.batches(torch.Generator().manual_seed(0)))))
     loss.backward()
     optimiser.step()
     for old, new in zip(before, step.parameters(), strict=True):

@@ -20,12 +20,13 @@ from learn2add.hardware import default_device
 from learn2add.losses import rmse, squared_error
 from learn2add.network import DECODERS, parameter_count
 from learn2add.pairs import AdditionPairs
+from learn2add.runs import digits_of
+from learn2add.steps import EVALUATION_BATCH
 from learn2add.train import build_model
 
 ADDITION = "addition"
 NETWORKS = (*DECODERS, ADDITION)
 TRAIN_SIZE = 50_000
-EVALUATION_BATCH = 500
 
 
 def benchmark_config(
@@ -49,10 +50,7 @@ def benchmark_config(
 
 def training_digits(config: RunConfig) -> Digits:
     """Return the training images: all 50,000, or as many as the configuration says, of its size."""
-    digits = load_digits("MNIST", "train")
-    if config.train_size is not None:
-        digits = digits.subset(config.train_size)
-    return digits.resized(config.image_size)
+    return digits_of(config, "train", config.train_size)
 
 
 def usual_loss(config: RunConfig, model: nn.Module, batch: list[Tensor]) -> Tensor:
