@@ -9,11 +9,12 @@ Sources: assignment, Part II item 4 (RMSE) and Part III items 5-7 (are the sums 
 section 5.2 (collapses).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from learn2add.checks import check_number
@@ -40,6 +41,21 @@ def add(model: nn.Module, images: Tensor, addend: float | Tensor) -> Tensor:
     addends = torch.as_tensor(addend, dtype=torch.float32, device=images.device)
     parts = zip(images.split(BATCH), addends.expand(len(images)).split(BATCH), strict=True)
     return torch.cat([model.decoder(model.adder(model.encoder(as_float(x)), a)) for x, a in parts])
+
+
+def predictor(model: nn.Module) -> Callable[[NDArray, float], NDArray]:
+    """Return ``prediction(img, number)`` as the handout's display calls it.
+
+    It takes an image uint8 ``[S, S]`` and the number to add and returns the image of the sum, float
+    ``[S, S]`` in [0, 1]. Source: assignment, Part III item 6.
+    """
+    device = next(model.parameters()).device
+
+    def prediction(img: NDArray, number: float) -> NDArray:
+        image = torch.from_numpy(np.ascontiguousarray(img, np.uint8))[None].to(device)
+        return add(model, image, float(number))[0, 0].cpu().numpy()
+
+    return prediction
 
 
 def added(model: nn.Module, z: Tensor, addend: float) -> Tensor:

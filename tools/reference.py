@@ -20,7 +20,8 @@ from learn2add import recipes, runs
 from learn2add.checkpoints import write_atomically
 from learn2add.config import RunConfig
 from learn2add.runs import Run, load_or_train
-from learn2add.tensorboard import read_metrics
+from learn2add.tensorboard import Tracker, add_hyper_parameters, read_metrics
+from learn2add.train import build_model
 
 
 class Planned(NamedTuple):
@@ -152,8 +153,18 @@ def copy_as(run: Run, planned: Planned) -> None:
     write_atomically(planned.folder / "config.json", planned.config.to_json())
     for file in ("metrics.csv", "weights.safetensors"):
         write_atomically(planned.folder / file, (run.folder / file).read_bytes())
+    write_events(run, planned.folder, planned.config)
     result = run.result | {"same_as": run.folder.name}
     write_atomically(planned.folder / "result.json", json.dumps(result, indent=2) + "\n")
+
+
+def write_events(run: Run, folder: Path, config: RunConfig) -> None:
+    """Write a run's curves for TensorBoard once more, under another configuration."""
+    with Tracker(folder, build_model(config)) as tracker:
+        for epoch, row in enumerate(run.history, 1):
+            tracker.epoch(row, epoch, {})
+        best = run.history[run.result["best_epoch"] - 1]
+        add_hyper_parameters(tracker.writer, config.flat(), best)
 
 
 def make_parser() -> argparse.ArgumentParser:

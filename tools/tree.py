@@ -1,6 +1,6 @@
-"""Print the README's map of the files, a line each, from the first lines of their docstrings.
+"""Print CONTRIBUTING.md's map of the files, a line each, from the first lines of their docstrings.
 
-``python tools/tree.py``; a test compares what it prints with the README.
+``python tools/tree.py``; a test compares what it prints with that file.
 """
 
 import ast
@@ -8,7 +8,14 @@ import json
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("learn2add", "learn2add/figures", "learn2add/studies", "tools", "tools/experiments")
+FOLDERS = (
+    "learn2add",
+    "learn2add/figures",
+    "learn2add/studies",
+    "learn2add/course",
+    "tools",
+    "tools/experiments",
+)
 ORDER = (
     "data pairs network losses config optim judge measures steps train runs checkpoints "
     "tensorboard recipes evidence hardware checks photo __main__"

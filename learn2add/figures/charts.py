@@ -9,11 +9,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from learn2add.checks import check_choice, check_int
+from learn2add.checks import check_int
 from learn2add.figures import style
 from learn2add.figures.style import FAINT, INK, PALETTE, SMALL, TEXT, WARN, styled, write
-
-DIAMOND = {"marker": "D", "markersize": 6, "color": "white", "markeredgecolor": INK}
 
 
 @styled
@@ -98,13 +96,15 @@ def curves(
     ylabel: str,
     references: Mapping[str, float] | None = None,
     best: bool = True,
+    ylim: tuple[float, float] | None = None,
     **texts: str,
 ) -> Figure:
     """Draw train (dashed) and validation (solid) curves over the epochs, one colour per run.
 
     ``series`` holds per run, at most 8, ``{"epoch": [E], "train": [E], "validation": [E]}``.
     ``references`` are values to draw as level dotted lines, such as the report's 0.1839; ``best``
-    marks and prints each run's lowest validation value instead of the last.
+    marks and prints each run's lowest validation value instead of the last; ``ylim`` cuts off what
+    the first epochs would take of the height.
     """
     check_int("len(series)", len(series), 1, len(PALETTE))
     runs = [style.as_rows(f"series[{k!r}]", r, np.shape(r["epoch"])) for k, r in series.items()]
@@ -121,6 +121,8 @@ def curves(
         ends.append(draw_run(axes, name, run, colour, best))
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1, steps=(1, 2, 5, 10)))
     style.rule(axes)
+    if ylim is not None:
+        axes.set_ylim(ylim)
     label_ends(axes, ends)
     looks = {"validation": {}, "train": {"linestyle": "--", "linewidth": 1.1}}
     if best:
@@ -166,63 +168,6 @@ def apart(wanted: NDArray, gap: float) -> NDArray:
 
 
 @styled
-def comparison_bars(
-    groups: Sequence[str],
-    values: Mapping[str, ArrayLike],
-    references: Mapping[str, ArrayLike] | None = None,
-    *,
-    ylabel: str,
-    reference_label: str = "report",
-    digits: int = 4,
-    **texts: str,
-) -> Figure:
-    """Draw bars side by side: a group per decoder, a bar per loss, the report's number upon it.
-
-    ``values`` holds per kind of bar, at most 8, a number >= 0 for each of ``groups``, ``[G]``, and
-    ``references``, alike, what to mark with a diamond called ``reference_label`` (NaN: nothing).
-    """
-    check_int("len(values)", len(values), 1, len(PALETTE))
-    for kind in references or {}:
-        check_choice("a key of references", kind, list(values))
-    places, none = np.arange(len(groups)), np.full(len(groups), np.nan)
-    bars = style.as_rows("values", values, none.shape)
-    marks = {**dict.fromkeys(values, none), **(references or {})}
-    marks = style.as_rows("references", marks, none.shape)
-    figure, axes = style.subplots(max(5.6, 0.78 * len(groups) * len(bars) + 2), 4.2, **texts)
-    top = np.nanmax([*bars.values(), *marks.values()]) or 1
-    axes.set(ylim=(0, 1.2 * top), ylabel=ylabel)
-    width = 0.84 / len(bars)
-    for i, (kind, row) in enumerate(bars.items()):
-        centres = places + (i - (len(bars) - 1) / 2) * width
-        axes.bar(centres, row, 0.94 * width, color=PALETTE[i], label=kind)
-        for x, value, mark in zip(centres, row, marks[kind], strict=True):
-            mark_bar(axes, x, value, mark, PALETTE[i], digits)
-    axes.set_xticks(places, groups)
-    axes.tick_params(axis="x", length=0)
-    handles = axes.get_legend_handles_labels()[0]
-    if references:
-        handles.append(Line2D([], [], linestyle="", label=reference_label, **DIAMOND))
-    style.legend_above(axes, handles)
-    return figure
-
-
-def mark_bar(axes: Axes, x: float, value: float, mark: float, colour: str, digits: int) -> None:
-    """Write a bar's value at its foot, or above all; mark its reference, where not NaN."""
-    unit = axes.get_ylim()[1] / 1.2  # text heights below are shares of the tallest thing drawn
-    inside, peak = value > 0.12 * unit, value
-    if np.isfinite(mark):
-        axes.plot(x, mark, **DIAMOND)
-        if inside and 0.2 * unit < mark <= value + 0.03 * unit:
-            y, ink, va = mark - 0.035 * unit, style.ink_on(colour), "top"
-        else:
-            y, ink, va = max(peak, mark) + 0.035 * unit, FAINT, "bottom"
-            peak = y + 0.05 * unit
-        write(axes, x, y, f"{mark:.{digits}f}", SMALL, color=ink, va=va)
-    y, ink = (0.03 * unit, style.ink_on(colour)) if inside else (peak + 0.02 * unit, INK)
-    write(axes, x, y, f"{value:.{digits}f}", color=ink, va="bottom")
-
-
-@styled
 def floors_bar(
     values: Mapping[str, float],
     floors: Mapping[str, float],
@@ -247,3 +192,33 @@ def floors_bar(
     axes.invert_yaxis()
     axes.set(xlabel=xlabel, xlim=(0, 1.14 * max(*numbers, 1e-9)))
     return figure
+
+
+@styled
+def lines(
+    panels: Mapping[str, Mapping[str, tuple[ArrayLike, ArrayLike]]],
+    *,
+    xlabel: Sequence[str],
+    ylabel: Sequence[str],
+    **texts: str,
+) -> Figure:
+    """Draw lines by name, ``x`` and ``y`` each, in one panel for each title; labels are panels'."""
+    figure, row = style.subplots(5.2 * len(panels), 3.7, 1, len(panels), squeeze=False, **texts)
+    for axes, (title, curves), x_of, y_of in zip(
+        row[0], panels.items(), xlabel, ylabel, strict=True
+    ):
+        for colour, (name, (x, y)) in zip(PALETTE, curves.items(), strict=False):
+            axes.plot(np.asarray(x), np.asarray(y), color=colour, label=name)
+        axes.set_title(title, loc="left", size=TEXT)
+        axes.set(xlabel=x_of, ylabel=y_of)
+        style.rule(axes)
+        axes.legend()
+    return figure
+
+
+def table(columns: Sequence[str], rows: Mapping[str, Sequence[object]]) -> None:
+    """Print rows by name under the names of their columns, each as wide as it must be."""
+    lines = [["", *columns], *([name, *map(str, row)] for name, row in rows.items())]
+    first, *widths = (max(map(len, column)) for column in zip(*lines, strict=True))
+    for name, *row in lines:
+        print(f"{name:<{first}}", *(f"{v:>{w + 2}}" for v, w in zip(row, widths, strict=True)))

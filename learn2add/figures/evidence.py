@@ -2,13 +2,13 @@
 
 import itertools
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
@@ -110,29 +110,22 @@ def draw_turn(axes: Axes, turn: float) -> None:
 
 
 @styled
-def trade_off(
-    series: Mapping[str, ArrayLike], *, wanted: Sequence[float] = (0.95, 0.3), **texts: str
-) -> Figure:
+def trade_off(series: Mapping[str, ArrayLike], **texts: str) -> Figure:
     """Draw how many sampled sums are right against how various they are, a line per model.
 
-    ``series`` holds per model its points ``(temperature, accuracy, diversity)``, accuracy from 0 to
-    1. What reaches both accuracy and diversity of ``wanted`` is shaded.
+    ``series`` holds per model points ``(temperature, accuracy, diversity)``, accuracy from 0 to 1.
     """
     points = {name: np.array(rows, float) for name, rows in series.items()}
-    goal, various = wanted
-    every = np.concatenate([*points.values(), [[0, goal, various]]])
+    every = np.concatenate(list(points.values()))
     room = max(100 - 100 * every[:, 1].min(), 2)
-    right, top = 1.12 * every[:, 2].max() or 1, 100 + 0.06 * room
+    right, top = max(1.12 * every[:, 2].max(), 0.3), 100 + 0.06 * room
     figure, axes = style.subplots(8.6, 4.9, **texts)
     axes.set(xlim=(0, right), ylim=(100 - 1.1 * room, top), ylabel="sums read right (%)")
-    axes.set_xlabel("diversity: pixel variance over that of real digits (at points: temperature)")
+    axes.set_xlabel("variety: pixel variance over that of real digits (at points: temperature)")
     for colour, (name, rows) in zip(PALETTE, points.items(), strict=False):
         spots = rows[:, :0:-1] * (1, 100)  # [diversity, accuracy in per cent]
         axes.plot(*spots.T, "o-", color=colour, markersize=5, label=name)
         label_points(axes, spots, rows[:, 0], colour)
-    name = f"wanted: {100 * goal:g} % at {various:g}, or better"
-    place = (various, 100 * goal), right - various, top - 100 * goal
-    axes.add_patch(Rectangle(*place, color="#dfeee7", linewidth=0, zorder=0, label=name))
     style.legend_above(axes, axes.get_legend_handles_labels()[0])
     return figure
 

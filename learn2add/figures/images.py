@@ -38,10 +38,16 @@ def image_grid(
 
 @styled
 def pairs_strip(
-    inputs: ArrayLike, addends: ArrayLike, targets: ArrayLike, *, columns: int = 3, **texts: str
+    inputs: ArrayLike,
+    addends: ArrayLike,
+    targets: ArrayLike,
+    *,
+    columns: int = 3,
+    result: str = "target",
+    **texts: str,
 ) -> Figure:
     """Draw training samples as sums, ``input + addend = target``, ``columns`` to a row: images
-    ``[N, S, S]`` and numbers ``[N]``. Source: assignment, Part III item 1.
+    ``[N, S, S]`` and numbers ``[N]``; ``result`` names the last. Source: Part III item 1.
     """
     x = style.as_images("inputs", inputs)
     numbers = style.as_numbers("addends", addends, (len(x),))
@@ -51,7 +57,7 @@ def pairs_strip(
     figure, axes = style.canvas(3.9 * columns - 0.8, height, **texts)
     for i, number in enumerate(numbers):
         left, top = 3.9 * (i % columns), 1.1 * (i // columns) + 0.3
-        for name, image, at in (("input", x[i], left), ("target", y[i], left + 2.1)):
+        for name, image, at in (("input", x[i], left), (result, y[i], left + 2.1)):
             style.draw_image(axes, image, at, top)
             if i < columns:
                 write(axes, at + 0.5, top - 0.06, name, SMALL, color=FAINT, va="bottom")
@@ -128,6 +134,17 @@ def strip(
 def label_row(axes: Axes, y: float, label: str) -> None:
     """Write a label left of the row of images whose upper edge is at ``y``."""
     axes.text(-0.12, y + 0.5, label, ha="right", va="center", linespacing=1.35)
+
+
+@styled
+def side_by_side(images: Mapping[str, ArrayLike], **texts: str) -> Figure:
+    """Draw square uint8 images of any sizes at one height, their names and sizes above."""
+    figure, row = style.subplots(3 * len(images), 3.3, 1, len(images), squeeze=False, **texts)
+    for axes, (name, image) in zip(row[0], images.items(), strict=True):
+        shown = style.as_grey(f"images[{name!r}]", image)
+        axes.imshow(shown, vmin=0, vmax=1)
+        axes.set(title=f"{name}, {len(shown)} x {len(shown)}", xticks=[], yticks=[])
+    return figure
 
 
 @styled

@@ -63,6 +63,20 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return wrapper
 
 
+class Described(Figure):
+    """A figure that says in words what it shows, where Jupyter would tell its size."""
+
+    def __repr__(self) -> str:
+        """Its titles, what its axes measure, its caption."""
+        said = [self.get_suptitle()]
+        for axes in self.axes:
+            measured = " over ".join(filter(None, (axes.get_ylabel(), axes.get_xlabel())))
+            said += [axes.get_title() or axes.get_title(loc="left"), measured]
+        said.append(self.get_supxlabel())
+        told = ". ".join(dict.fromkeys(" ".join(text.split()).rstrip(".") for text in said if text))
+        return f"Figure: {told}." if told else f"Figure with {len(self.axes)} panels"
+
+
 def subplots(
     width: float,
     height: float,
@@ -81,7 +95,7 @@ def subplots(
         lines = [line for part in (text or "").split("\n") for line in textwrap.wrap(part, room)]
         texts.append("\n".join(lines))
         height += (len(lines) * size * 1.25 / 72 + 0.06) if lines and grow else 0.0
-    figure, axes = plt.subplots(*shape, figsize=(width, height), **options)
+    figure, axes = plt.subplots(*shape, figsize=(width, height), FigureClass=Described, **options)
     if texts[0]:
         figure.suptitle(texts[0], x=0.01, ha="left", size=TEXT + 1, weight="bold")
     if texts[1]:

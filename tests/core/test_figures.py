@@ -15,6 +15,7 @@ from figure_checks import assert_legible, assert_refused, words
 from matplotlib.figure import Figure
 
 from learn2add import figures
+from learn2add.course.scheme import scheme
 from learn2add.data import load_digits
 from learn2add.figures.charts import apart
 
@@ -117,13 +118,14 @@ def gallery(digits: tuple[np.ndarray, np.ndarray]) -> dict[str, Callable[[], Fig
         "sum_distribution": lambda: figures.sum_distribution(pair_counts(digits), **both),
         "curves": lambda: figures.curves(runs(), ylabel="RMSE", references=REPORT, **both),
         "curves_of_one_epoch": lambda: figures.curves(runs(1), ylabel="RMSE", **both),
-        "comparison_bars": lambda: figures.comparison_bars(
-            ["transpose", "upsample", "interpolation"],
-            {"L2": [0.1842, 0.1831, 0.1829], "BCE": [0.1871, 0.1866, 0.1879]},
-            {"L2": [0.1839, 0.1834, 0.1814], "BCE": [0.1641, 0.1643, 0.1631]},
-            ylabel="test RMSE",
+        "side_by_side": lambda: figures.side_by_side({"a": images[0], "b": images[1]}, **both),
+        "lines": lambda: figures.lines(
+            {"One": {"a": ([0, 1], [0, 2])}, "Two": {"b": ([0, 1], [2, 0])}},
+            xlabel=["x", "x"],
+            ylabel=["y", "y"],
             **both,
         ),
+        "scheme": lambda: scheme("addition", {"x": images[0], "y_hat": images[1]}, **both),
         "floors_bar": lambda: figures.floors_bar(
             {"this model": 0.0561, "sharp digit": 0.0862},
             {"class mean": 0.0530, "one mean": 0.0674},
@@ -321,24 +323,6 @@ def test_labels_move_apart_no_further_than_they_must() -> None:
     np.testing.assert_allclose(placed, [0.46, 0.10, 0.56, 0.51, 0.9])
 
 
-def test_comparison_bars_have_the_values_heights() -> None:
-    values = {"L2": [0.2, 0.19], "BCE": [0.21, 0.0004]}
-    figure = figures.comparison_bars(
-        ["a", "b"],
-        values,
-        {"L2": [0.1839, np.nan]},
-        ylabel="RMSE",
-        reference_label="the report",
-    )
-    (axes,) = figure.axes
-    assert [bar.get_height() for bar in axes.patches] == [0.2, 0.19, 0.21, 0.0004]
-    centres = [bar.get_x() + bar.get_width() / 2 for bar in axes.patches]
-    diamonds = [line for line in axes.lines if line.get_marker() == "D"]
-    assert [(d.get_xdata()[0], d.get_ydata()[0]) for d in diamonds] == [(centres[0], 0.1839)]
-    assert {"0.2000", "0.1900", "0.2100", "0.0004", "0.1839", "the report"} <= set(words(figure))
-    assert axes.get_ylim()[0] == 0
-
-
 def test_floors_bar_sorts_models_among_floors() -> None:
     figure = figures.floors_bar({"model": 0.0561}, {"one mean": 0.0674, "class mean": 0.053})
     (axes,) = figure.axes
@@ -389,10 +373,7 @@ BAD = {
         lambda: figures.curves({"a": {**RUN, "train": [1]}}, ylabel="RMSE"),
         r"'a'.*'train'.* is \(1,\); allowed is \(2,\)",
     ),
-    "bars unknown": (
-        lambda: figures.comparison_bars(["a"], {"L2": [1]}, {"BCE": [1]}, ylabel="x"),
-        "references .*'BCE'",
-    ),
+    "network unknown": (lambda: scheme("transformer", {}), "network is 'transformer'"),
 }
 
 
@@ -441,3 +422,27 @@ def test_a_notebook_shows_each_figure_once() -> None:
     shown = [[list(output.get("data", {})) for output in cell.outputs] for cell in notebook.cells]
     assert [len(outputs) for outputs in shown] == [0, 1, 1]
     assert all("image/png" in outputs[0] for outputs in shown[1:])
+
+
+def test_a_figure_says_in_words_what_it_shows() -> None:
+    figure = figures.curves(runs(), ylabel="RMSE", title="Two runs", caption="Validation digits.")
+    assert repr(figure) == "Figure: Two runs. RMSE over epoch. Validation digits."
+    assert repr(figures.image_grid(np.zeros((1, 8, 8)))) == "Figure with 1 panels"
+
+
+def test_the_scheme_has_every_part_once_and_dashes_what_training_alone_needs(digits: tuple) -> None:
+    x, y = digits[0][:2]
+    said = words(scheme("addition", {"x": x, "y_hat": y}))
+    for part in ("encoder", "decoder", "adder", "addend", "x", "y_hat", "dashed"):
+        assert any(part in text for text in said), part
+    assert "dashed: in training alone" not in words(scheme("autoencoder", {"x": x}))
+
+
+def test_a_table_has_its_columns_under_one_another(capsys: pytest.CaptureFixture[str]) -> None:
+    figures.table(["right", "of"], {"one": ["99 %", 10], "another": ["1 %", 1000]})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "          right     of",
+        "one        99 %     10",
+        "another     1 %   1000",
+    ]

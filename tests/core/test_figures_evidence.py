@@ -147,17 +147,13 @@ def test_digit_map_shades_each_digit_at_its_height() -> None:
     assert len(alone.axes) == 2 and not alone.axes[0].lines and not alone.legends
 
 
-def test_trade_off_names_each_point_and_shades_what_is_wanted() -> None:
-    (axes,) = figures.trade_off(POINTS, wanted=(0.9, 0.35)).axes
+def test_trade_off_names_each_point() -> None:
+    (axes,) = figures.trade_off(POINTS).axes
     for line, rows in zip(axes.lines, POINTS.values(), strict=True):
         np.testing.assert_allclose(line.get_xdata(), [diversity for *_, diversity in rows])
         np.testing.assert_allclose(line.get_ydata(), [100 * right for _, right, _ in rows])
-    (region,) = axes.patches
-    assert region.get_xy() == pytest.approx((0.35, 90))
-    far = region.get_x() + region.get_width(), region.get_y() + region.get_height()
-    assert far == pytest.approx((axes.get_xlim()[1], axes.get_ylim()[1])) and far[1] >= 100
     named = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert named == [*POINTS, "wanted: 90 % at 0.35, or better"]
+    assert named == [*POINTS]
     texts = [(text.get_text(), tuple(text.xy)) for text in axes.texts]
     once, *others = [[(f"{t:g}", (d, 100 * a)) for t, a, d in rows] for rows in POINTS.values()]
     same = [("0 to 1", once[-1][1])]  # points on one another share a label

@@ -58,7 +58,8 @@ def name_of(file: Path) -> str:
 
 
 MODULES = {name_of(file): file for file in sorted(PACKAGE.rglob("*.py"))}
-CORE = [name for name in MODULES if name.partition(".")[0] != "studies"]
+BEYOND = ("studies", "course")
+CORE = [name for name in MODULES if name.partition(".")[0] not in BEYOND]
 
 
 def imports(name: str) -> Iterator[tuple[str, str, bool]]:
@@ -89,12 +90,12 @@ def test_the_core_is_made_of_these_modules() -> None:
     assert {name.partition(".")[0] for name in CORE} == {"", *ORDER}
 
 
-def test_nothing_knows_the_tools_and_the_core_no_study() -> None:
+def test_nothing_knows_the_tools_and_the_core_no_study_and_no_course() -> None:
     for name in MODULES:
         found = [module for module, _, _ in imports(name) if module.partition(".")[0] == "tools"]
         assert found == [], name
     for name in CORE:
-        found = [module for module, _, _ in own_imports(name) if module.startswith("studies")]
+        found = [module for module, _, _ in own_imports(name) if module.startswith(BEYOND)]
         assert found == [], name
 
 
@@ -143,7 +144,7 @@ def lines_of(names: list[str]) -> int:
 def test_the_house_is_small() -> None:
     assert lines_of(["network"]) <= 350
     assert lines_of(CORE) <= 5800
-    assert lines_of(list(MODULES)) <= 8300
+    assert lines_of(list(MODULES)) <= 8700  # what is beyond the core may grow with the course
     assert len(list(PACKAGE.glob("*.py"))) <= 20
 
 

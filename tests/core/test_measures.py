@@ -24,6 +24,7 @@ from learn2add.measures import (
     image_errors,
     judge_accuracy,
     judge_sums,
+    predictor,
     read_sums,
     reconstruct,
     reconstruction_rmse,
@@ -367,6 +368,16 @@ def test_add_takes_one_addend_or_one_each(few: Digits) -> None:
             add(model, images[:2], bad)
     with pytest.raises(TypeError, match="addend"):
         add(model, images, "2")
+
+
+@pytest.mark.parametrize("size", [28, 32])
+def test_prediction_is_what_the_handouts_display_calls(few: Digits, size: int) -> None:
+    torch.manual_seed(0)
+    parts = Encoder(image_size=size), Adder(), DecoderConvTranspose(image_size=size)
+    model, images = AdditionModel(*parts), few.resized(size).images
+    drawn = predictor(model)(images[0].numpy(), np.int64(2))
+    assert drawn.shape == (size, size) and drawn.dtype == np.float32
+    np.testing.assert_allclose(drawn, add(model, images[:1], 2)[0, 0].numpy())
 
 
 def test_judge_accuracy_counts(few: Digits, judge: Judge) -> None:

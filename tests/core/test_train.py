@@ -469,8 +469,8 @@ def test_runs_share_their_tags(run: Trainer) -> None:
     assert tags[0]["scalars"] == tags[1]["scalars"] and tags[0]["images"] == tags[1]["images"]
     assert set(tags[0]["scalars"]) < set(tags[2]["scalars"])
     assert {"sum_rmse/train", "sum_rmse/validation"} <= set(tags[2]["scalars"])
-    images = accumulated(added).Images("input_reconstruction_sum_target")[0]
-    assert (images.height, images.width) == (4 * 28, 280)
+    images = accumulated(added).Images("addend_input_reconstruction_sum_target")[0]
+    assert (images.height, images.width) == (14 + 4 * 28, 280)
 
 
 def test_no_file_bears_the_machines_name(run: Trainer) -> None:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from learn2add import recipes, runs
 from learn2add.runs import load, load_or_train
@@ -133,6 +134,8 @@ def test_decoder_3_repeats_decoder_2_to_the_last_bit_and_is_copied(tmp_path, mon
     original = load(second.folder)
     assert copied.config == third.config and copied.result["same_as"] == second.folder.name
     assert copied.history == original.history
+    curves = EventAccumulator(str(copied.folder)).Reload().Scalars("rmse/validation")
+    assert [e.value for e in curves] == pytest.approx(copied.curve("rmse")["validation"])
     own, other = (run.model("cpu").state_dict() for run in (copied, trained))
     assert all(torch.equal(own[name], other[name]) for name in own)
 

@@ -1,0 +1,1 @@
+"""The students' side: what the notebooks of the course show and ask. It imports the core."""

@@ -1,0 +1,37 @@
+"""Draw the README's two images: ``python tools/readme_images.py``.
+
+The first test digit of five classes with a number each, and what the kept generative model draws
+for the sum; and the scheme of the network. They go to ``runs/strip.png`` and ``runs/scheme.png``.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from learn2add import figures
+from learn2add.course.scheme import scheme
+from learn2add.data import load_digits
+from learn2add.measures import add, reconstruct
+from learn2add.runs import load
+
+RUNS = Path(__file__).parents[1] / "runs"
+SUMS = ((7, 2), (3, 4), (0, 6), (1, 1), (4, 0))
+
+
+def main() -> None:
+    """Draw both."""
+    model, test = load("part4/generative").model("cpu"), load_digits("MNIST", "test")
+    first = [members[:1] for members in test.by_class()]
+    inputs = test.images[torch.cat([first[digit] for digit, _ in SUMS])]
+    addends = [addend for _, addend in SUMS]
+    drawn = torch.cat([add(model, inputs[[i]], addend) for i, addend in enumerate(addends)])
+    strip = figures.pairs_strip(inputs, addends, drawn, columns=len(SUMS), result="drawn")
+    figures.save_png(strip, RUNS / "strip.png")
+    images = {"x": inputs[0], "x_hat": reconstruct(model, inputs[:1])[0, 0]}
+    images |= {"y": test.images[first[9][0]], "y_hat": drawn[0, 0]}
+    figures.save_png(scheme("addition", images), RUNS / "scheme.png")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
