@@ -13,7 +13,7 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup run studies test test-fast notebooks clean
+.PHONY: help setup run studies student solutions test test-fast notebooks clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
@@ -49,6 +49,11 @@ run: $(STAMP) ## execute notebooks 1 to 5 and 11 into build/, then print the mai
 
 studies: $(STAMP) ## the same with the sibling studies, notebooks 6 to 10; all of it trains here
 	@$(BIN)/python tools/notebooks.py --jobs 2 $(STUDIES)
+
+student: $(STAMP) ## notebooks 1 to 5 with stubs, checks and blanks for students, into build/student
+solutions: $(STAMP) ## notebooks 1 to 5 as the key, into build/solutions
+student solutions:
+	@$(BIN)/python tools/editions.py $@
 
 # Several processes of one thread each share a processor better than one process does.
 SPREAD := -n auto --maxprocesses 4 --no-loadscope-reorder
