@@ -57,26 +57,26 @@ def body_of(function: ast.FunctionDef) -> list[ast.stmt]:
     return function.body[given:]
 
 
+def bodies(code: str) -> Iterator[tuple[int, int, str]]:
+    """Yield each body that is to be written, the last first: lines, from and to, and indent."""
+    for function in reversed(list(functions(ast.parse(code)))):
+        if body := body_of(function):
+            yield body[0].lineno - 1, body[-1].end_lineno, " " * body[0].col_offset
+
+
 def stub(code: str) -> str:
     """Return a solution with ``raise NotImplementedError`` in place of each body."""
     lines = code.split("\n")
-    for function in reversed(list(functions(ast.parse(code)))):
-        body = body_of(function)
-        if body:
-            indent = " " * body[0].col_offset
-            lines[body[0].lineno - 1 : body[-1].end_lineno] = [indent + STUB]
+    for first, last, indent in bodies(code):
+        lines[first:last] = [indent + STUB]
     return "\n".join(lines)
 
 
 def delimited(code: str) -> str:
     """Return a solution with each body between nbgrader's delimiters."""
     lines = code.split("\n")
-    for function in reversed(list(functions(ast.parse(code)))):
-        body = body_of(function)
-        if body:
-            indent = " " * body[0].col_offset
-            lines.insert(body[-1].end_lineno, indent + END)
-            lines.insert(body[0].lineno - 1, indent + BEGIN)
+    for first, last, indent in bodies(code):
+        lines[first:last] = [indent + BEGIN, *lines[first:last], indent + END]
     return "\n".join(lines)
 
 
