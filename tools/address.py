@@ -14,7 +14,6 @@ from pathlib import Path
 from learn2add.checkpoints import write_atomically
 
 ROOT = Path(__file__).parents[1]
-BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab})"
 COLAB = "https://colab.research.google.com/github/{owner}/blob/main/notebooks/{name}"
 INSTALL = """\
 import sys

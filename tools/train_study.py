@@ -1,4 +1,4 @@
-"""Train one model of reports 002 and 003: ``python tools/train_study.py sweep --units 32``.
+"""Train one model of a study: ``python tools/train_study.py sweep --units 32``.
 
 What ``learn2add train`` is for the assignment. LEARN2ADD_BUDGET chooses the recipe; all fields of
 the study's configuration are options, which ``--help`` after its name lists with their defaults.
@@ -11,7 +11,7 @@ import tyro
 from learn2add import recipes, runs
 from learn2add.__main__ import differing, train
 from learn2add.config import RunConfig
-from learn2add.studies import corrupted, latent, sweeps
+from learn2add.studies import corrupted, latent, mirror, sweeps
 
 
 def studies(budget: str) -> dict[str, tuple[str, RunConfig]]:
@@ -22,6 +22,7 @@ def studies(budget: str) -> dict[str, tuple[str, RunConfig]]:
         "sweep": ("An autoencoder of any widths, as report 002 found it best.", setting),
         "denoising": ("Redraw corrupted images as they were.", corrupted.denoising(budget=budget)),
         "codes": ("Codes to be looked at, or to be features.", latent.codes(budget=budget)),
+        "mirror": ("The encoder's exact mirror; unpooling smuggles.", mirror.mirror()),
     }
 
 

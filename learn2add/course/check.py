@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from learn2add import losses, network
 from learn2add.checks import check_choice
 from learn2add.data import load_digits
+from learn2add.network import parameter_count
 from learn2add.pairs import CELLS
 
 
@@ -87,9 +88,10 @@ def refuse(answer: Tensor, mistakes: dict[str, Tensor], otherwise: str) -> NoRet
     raise Wrong(otherwise)
 
 
-def size_of(module: nn.Module) -> int:
-    """Return how many weights it has."""
-    return sum(parameter.numel() for parameter in module.parameters())
+def check_size(mine: nn.Module, wanted: int, hint: str) -> None:
+    """Raise a hint unless a network has so many weights."""
+    found = parameter_count(mine)
+    ensure(found == wanted, f"{found:,} weights, expected {wanted:,}: {hint}")
 
 
 def same_weights(mine: nn.Module, theirs: nn.Module, hint: str) -> None:
@@ -118,16 +120,17 @@ def encoder(make: Callable[[int], nn.Module], code_size: int = 2) -> str:
     """Check II.1."""
     mine, theirs, x = make(code_size), network.Encoder(code_size), torch.rand(4, 1, 28, 28)
     check_shape("the code of 4 images", result_of(mine, x), 4, code_size)
-    rest = size_of(theirs) - size_of(theirs.hidden)  # all but the linear layer behind the poolings
+    rest = parameter_count(theirs) - parameter_count(
+        theirs.hidden
+    )  # all but the linear layer behind the poolings
     behind = {
         128: "the images shrink too far: is padding 'same'?",
         128 * 28 * 28: "no max-pooling: after three poolings an image is 3 x 3",
         128 * 4 * 4: "a pooling of an odd side drops a row (28, 14, 7, 3), yours keeps it",
     }
     for values, hint in behind.items():
-        ensure(size_of(mine) != rest + 256 * values + 256, hint)
-    wanted = f"{size_of(mine):,} weights, expected {size_of(theirs):,}: look at the layers' widths"
-    ensure(size_of(mine) == size_of(theirs), wanted)
+        ensure(parameter_count(mine) != rest + 256 * values + 256, hint)
+    check_size(mine, parameter_count(theirs), "look at the layers' widths")
     same_weights(mine, theirs, "the layers have other sizes: 32, 64, 128 channels, then 256")
     found, relu = result_of(mine, x), network.Encoder(code_size, activation="relu")
     if torch.allclose(found, result_of(theirs, x), atol=1e-4):
@@ -231,8 +234,7 @@ def adder(make: Callable[[int], nn.Module]) -> str:
     mine, theirs = make(7), network.Adder()
     z, addend = torch.randn(5, 7), torch.tensor([0.0, 1.0, 2.0, 5.0, 9.0])
     check_shape("the code of the sum", result_of(mine, z, addend), 5, 7)
-    count = f"{size_of(mine):,} weights, expected {size_of(theirs):,}: 32, 16, 16, then 7"
-    ensure(size_of(mine) == size_of(theirs), count)
+    check_size(mine, parameter_count(theirs), "32, 16, 16, then 7")
     same_weights(mine, theirs, "the layers have other sizes: 8 -> 32 -> 16 -> 16 -> 7")
     wanted = result_of(theirs, z, addend)
     if torch.allclose(result_of(mine, z, addend), wanted, atol=1e-5):
@@ -265,11 +267,7 @@ def whole_model(make: Callable[..., nn.Module]) -> str:
     ensure(
         isinstance(found, tuple) and len(found) >= 2, "return the two images, then what you like"
     )
-    weights = sum(map(size_of, parts))
-    ensure(
-        size_of(mine) == weights,
-        f"{size_of(mine):,} weights, expected {weights:,}: is E or D there twice?",
-    )
+    check_size(mine, sum(map(parameter_count, parts)), "is E or D there twice?")
     e, p, d = (part.eval() for part in parts)
     with torch.no_grad():
         x_hat, y_hat = d(e(x)), d(p(e(x), addend))
@@ -375,8 +373,7 @@ def generative_adder(make: Callable[[int], nn.Module]) -> str:
     ensure(two, "return two tensors: the mean and the log-variance (or the deviation)")
     for name, value in zip(("the mean", "the second output"), found, strict=True):
         check_shape(name, value, 5, 7)
-    count = f"{size_of(mine):,} weights, expected {size_of(theirs):,}: one linear layer more"
-    ensure(size_of(mine) == size_of(theirs), count)
+    check_size(mine, parameter_count(theirs), "one linear layer more")
     same_weights(mine, theirs, "the layers have other sizes: both heads come from the 16 numbers")
     (mu, spread), q = result_of(drawn, z, addend), theirs.gaussian(z, addend)
     ensure(torch.allclose(mu, q.mu, atol=1e-4), "the mean is not that of Part III's adder")
