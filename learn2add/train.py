@@ -104,8 +104,10 @@ def train(
                     if progress and (alarm := health.alarm()):
                         bar.write(f"epoch {row['epoch']}: {alarm}")
                 close_epoch(config, state, row)
-                save_epoch(config, state, model, optimiser, Path(folder))
+                # Curves before the checkpoint: a training killed between the two repeats the epoch
+                # and hides these; the other way round they would lack it for good.
                 tracker.epoch(row, len(state.history), step.images())
+                save_epoch(config, state, model, optimiser, Path(folder))
                 if after_epoch:
                     after_epoch(row)
                 bar.set_postfix_str(f"{row['task']} loss {row['loss/validation']:.4g}")

@@ -144,6 +144,7 @@ import torch
 from learn2add import checkpoints
 from learn2add.config import RunConfig
 from learn2add.data import load_digits
+from learn2add.tensorboard import Tracker
 from learn2add.train import train
 
 torch.set_num_threads(int(sys.argv[4]))
@@ -163,6 +164,8 @@ def counted(original, applies):
 
 if place == "step":
     torch.optim.Adam.step = counted(torch.optim.Adam.step, lambda *_: 1)
+elif place == "curves":
+    Tracker.epoch = counted(Tracker.epoch, lambda *_: 1)
 else:  # when that file is about to take its place
     checkpoints.os.replace = counted(os.replace, lambda source, target: Path(target).name == place)
 digits = load_digits(split="train").subset(200), load_digits(split="validation").subset(130)
@@ -171,7 +174,7 @@ train(config, *digits, folder, progress=False)
 
 
 def train_and_be_killed(config: RunConfig, folder: Path, place: str, countdown: int) -> None:
-    """Train in another process that SIGKILL ends at its (countdown + 1)-th step, or file."""
+    """Train in another process; SIGKILL ends it at its (countdown + 1)-th step, curves or file."""
     folder.mkdir()
     (folder / "config.json").write_text(config.to_json())
     arguments = [str(folder), place, str(countdown), str(torch.get_num_threads())]
@@ -196,10 +199,22 @@ def check_resumed(run: Trainer, config: RunConfig, killed_at: tuple[str, int], d
     ours, theirs = load_tensors(last)[0], load_tensors(whole / "last.safetensors")[0]
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)  # Adam's moments too
+    epochs = list(range(1, len(state.history) + 1))
+    assert [point.step for point in accumulated(folder).Scalars("loss/train")] == epochs
+    tags = accumulated(whole).Tags()["images"]
+    assert accumulated(folder).Tags()["images"] == tags
+    for tag in tags:
+        shown = ([image.step for image in accumulated(of).Images(tag)] for of in (whole, folder))
+        assert next(shown) == next(shown)
 
 
 def test_killed_in_mid_epoch_and_resumed(run: Trainer) -> None:
     check_resumed(run, RECONSTRUCTION, ("step", 7), done=2)
+
+
+@pytest.mark.parametrize("place", ["curves", "last.safetensors"])
+def test_killed_at_the_end_of_an_epoch_and_resumed(run: Trainer, place: str) -> None:
+    check_resumed(run, RECONSTRUCTION, (place, 1), done=1)
 
 
 def test_killed_in_stage_2_of_3_and_resumed(run: Trainer) -> None:
