@@ -20,18 +20,20 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
 	@echo
 	@echo "Variables: LEARN2ADD_BUDGET (quick, reference, smoke: how long what trains live may take),"
-	@echo "LEARN2ADD_DATA (folder with the digits, if you have them), PYTHON (3.11 or newer)."
+	@echo "LEARN2ADD_DATA (folder with the digits, if you have them), PYTHON (3.11 or newer);"
+	@echo "for variants of the student edition SEED (a number) and OPERATION (subtract)."
 	@echo "Example: make run LEARN2ADD_BUDGET=smoke"
 
 setup: $(STAMP) ## virtual environment and dependencies, once (the others do it too)
 
-# torch and torchvision come out of one resolution, so they fit each other.
+# torch and torchvision come out of one resolution, so they fit each other. Compiling every module
+# beforehand would take 40 s more; Python compiles what it imports, once.
 $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python" >&2; exit 1; }
 	@echo "Setting up $(VENV); this is done once."
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || \
 		{ echo "No virtual environment; on Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }
-	@$(BIN)/python -m pip install -e ".[dev]"
+	@$(BIN)/python -m pip install --no-compile -e ".[dev]"
 	@touch $@
 
 # The assignment, and what does better. The long runs came with the project and are loaded; what
@@ -51,9 +53,9 @@ studies: $(STAMP) ## the same with the sibling studies, notebooks 6 to 10; all o
 	@$(BIN)/python tools/notebooks.py --jobs 2 $(STUDIES)
 
 student: $(STAMP) ## notebooks 1 to 5 with stubs, checks and blanks for students, into build/student
-solutions: $(STAMP) ## notebooks 1 to 5 as the key, into build/solutions
+solutions: $(STAMP) ## all notebooks as the key, exercises solved, into build/solutions
 student solutions:
-	@$(BIN)/python tools/editions.py $@
+	@$(BIN)/python tools/editions.py $@ $(if $(SEED),--seed $(SEED)) $(if $(OPERATION),--operation $(OPERATION))
 
 # Several processes of one thread each share a processor better than one process does.
 SPREAD := -n auto --maxprocesses 4 --no-loadscope-reorder

@@ -310,7 +310,30 @@ def png(images: list["Tensor"], enlarged: int = 8) -> bytes:
     return cv2.imencode(".png", large)[1].tobytes()
 
 
-COMMANDS = {"data": Data, "train": Train, "evaluate": Evaluate, "add": Add}
+@dataclass(frozen=True)
+class HandIn:
+    """Pack NAME_DL_List1.zip: your notebooks, a PDF report of your answers, what the checks said.
+
+    Run and save the notebooks first. What is missing is named, and the status is 1. Example:
+        learn2add handin "Ada Lovelace" 02_reconstruction.ipynb 03_addition.ipynb
+    """
+
+    name: Positional[str]
+    """Yours."""
+    notebooks: Annotated[Positional[tuple[Path, ...]], arg(metavar="NOTEBOOK")] = ()
+    """Default: all in the folder."""
+    folder: Path = Path()
+    """Where to write the zip, and to look for notebooks."""
+
+    def __call__(self) -> None:
+        """Run the command."""
+        from learn2add.course.handin import hand_in
+
+        if hand_in(self.name, self.notebooks, self.folder):
+            sys.exit(1)
+
+
+COMMANDS = {"data": Data, "train": Train, "evaluate": Evaluate, "add": Add, "handin": HandIn}
 
 if __name__ == "__main__":
     sys.exit(main())

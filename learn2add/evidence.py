@@ -129,9 +129,11 @@ def sampled_sums(
             x, total = real[digit][:per_cell], digit + addend
             addends = torch.full((len(x),), float(addend), device=x.device)
             y_hat = model.sample(x, addends, temperature=temperature, generator=generator)
-            accuracy.append(float((judge.read(y_hat).argmax(1) == total).double().mean()))
+            seen = judge.features(y_hat)
+            right = judge.read_features(seen).argmax(1) == total
+            accuracy.append(float(right.double().mean()))
             diversity.append(float(y_hat.var(0).mean()) / spread[total])
-            drawn[total].append(judge.features(y_hat))
+            drawn[total].append(seen)
         made = [torch.cat(parts).cpu().numpy() for parts in drawn]
         likeness = zip(*map(_likeness, features, made), strict=True)
         right, various = float(np.mean(accuracy)), float(np.mean(diversity))

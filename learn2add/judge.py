@@ -80,6 +80,12 @@ class Judge(nn.Module):
         """Return penultimate features float32 ``[B, F]``, for Fréchet distances; see ``read``."""
         return self._in_batches(self.embed, images, batch_size)
 
+    def read_features(self, features: Tensor) -> Tensor:
+        """Return what ``read`` does, from ``features`` that are there already."""
+        with half_precision(features.device):
+            read = self.head(features).float().softmax(dim=1)
+        return read.flip(1) if self.mirrored else read
+
     def _in_batches(self, network: Callable, images: Tensor, batch_size: int) -> Tensor:
         check_images("images", images)
         check_int("batch_size", batch_size, 1)

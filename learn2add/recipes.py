@@ -134,17 +134,6 @@ def part3(decoder: str = "conv_transpose", *, budget: str = "quick", seed: int =
     return replace(base, weights=LossWeights(code=0.3, contrast=10.0), activation="relu")
 
 
-def part3_long(*, epochs: int = 16, seed: int = 0) -> RunConfig:
-    """Return Part III's quick recipe, its joint stage four times as long and on deformed images.
-
-    ``epochs`` are those of the joint stage, 500 steps each.
-    """
-    base = part3(seed=seed)
-    autoencoder, adder, joint = base.stages
-    autoencoder = replace(autoencoder, epochs=4, steps=390)
-    return replace(base, stages=(autoencoder, adder, replace(joint, epochs=epochs, deform=1.0)))
-
-
 def part3_in_a_minute(
     autoencoder: int = 400, adder: int = 1000, joint: tuple[int, int] = (2, 350), *, seed: int = 0
 ) -> RunConfig:
@@ -158,25 +147,6 @@ def part3_in_a_minute(
     first = replace(first, epochs=1, steps=autoencoder)
     third = replace(third, epochs=joint[0], steps=joint[1])
     return replace(config, stages=(first, replace(second, steps=adder), third))
-
-
-def beside() -> dict[str, RunConfig]:
-    """Return by name the runs beside the assignment's hundred epochs at a constant rate.
-
-    "scheduled": their rate has a schedule, their images are deformed, their large layers are
-    Muon's. Those of Part II were held against shorter ones of weaker deformation, on the validation
-    split. "relu": the hundred epochs at a constant rate, but for a ReLU between the encoder's two
-    linear layers; and once more with batches of 32, four times as many steps.
-    """
-    relu = replace(part2(budget="reference"), activation="relu")
-    small_batches = replace(relu.stages[0], batch_size=32)
-    return {
-        "part3/scheduled": part3_long(),
-        "part2/scheduled-code7": part2_long(7, epochs=80, plain=10, deform=2.5),
-        "part2/scheduled-code2": part2_long(2, epochs=100, plain=10, deform=2.0),
-        "part2/relu-code2": relu,
-        "part2/relu-batch32-code2": replace(relu, stages=(small_batches,)),
-    }
 
 
 def part4(

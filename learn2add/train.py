@@ -227,16 +227,16 @@ def autocast(config: RunConfig, device: torch.device) -> torch.autocast:
 def deterministic() -> Iterator[None]:
     """Use deterministic kernels inside; restore the caller's settings after."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    before = torch.are_deterministic_algorithms_enabled()
-    only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    # use_deterministic_algorithms tells torch's compiler as well, whose import takes a while.
+    before = torch.get_deterministic_debug_mode()
     fill = torch.utils.deterministic.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")
     # Filling every fresh tensor with NaN guards against reading it; here nothing does.
     torch.utils.deterministic.fill_uninitialized_memory = False
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before, warn_only=only_warned)
+        torch.set_deterministic_debug_mode(before)
         torch.utils.deterministic.fill_uninitialized_memory = fill
 
 

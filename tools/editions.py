@@ -1,10 +1,13 @@
 """Make the student edition and the key from the notebooks: ``python tools/editions.py student``.
 
 The notebooks are the one source. Cells tagged ``solution`` hold what students write, such as a
-class or a loss; what stands under a heading ``### Answer`` is an answer. The student edition has
-stubs and blanks in their place, a check behind each stub, and no outputs; what needs a solution
-waits until its check says "right". The key is the notebooks with the solutions between nbgrader's
-delimiters.
+class or a loss; a cell behind them checks it; what stands under a heading ``### Answer`` is an
+answer. The student edition has stubs and blanks in their place and no outputs; what needs a
+solution waits until its check says "right". The key is the notebooks with the solutions between
+nbgrader's delimiters, and behind each exercise its solution, from ``tools/solutions/``.
+
+Variants against copying: ``--seed`` changes what is drawn at random and so every number of what is
+trained live; with ``--operation subtract`` the samples of III.1 are those of differences.
 """
 
 import argparse
@@ -19,22 +22,15 @@ from typing import Any
 from learn2add.checkpoints import write_atomically
 
 ROOT = Path(__file__).parents[1]
-COURSE = sorted((ROOT / "notebooks").glob("0[1-5]_*.ipynb"))
-ITEMS = {
-    "block": "II.1", "MyEncoder": "II.1", "MyDecoder": "II.2", "MyUpsamplingDecoder": "II.2",
-    "MyAdder": "III.2", "MyAdditionModel": "III.3", "squared_error": "III.4", "my_loss": "III.4",
-    "MyGaussianEncoder": "IV.1", "sample": "IV.1", "divergence": "IV.1", "MyGaussianAdder": "IV.3",
-}  # fmt: skip
-"""To which item belongs what a solution gives."""
-CHECKED = {
-    "II.1": "MyEncoder", "II.2": "MyDecoder", "III.2": "MyAdder", "III.3": "MyAdditionModel",
-    "III.4": "my_loss", "IV.1": "(sample, divergence)", "IV.3": "MyGaussianAdder",
-}  # fmt: skip
-"""What is given to the check of an item."""
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+COURSE = [file for file in NOTEBOOKS if file.name[:2] in ("01", "02", "03", "04", "05")]
+CHECK = re.compile(r'check\("(\S+)", (.*)\);')
+"""The cell in which the notebook checks its own solution of an item."""
 BLANK = "*Write your answer here: at most 120 words, the numbers it rests on, and the reason.*"
 STUB = "raise NotImplementedError"
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 Cell = dict[str, Any]
+Notebook = dict[str, Any]
 
 
 def is_solution(cell: Cell) -> bool:
@@ -149,39 +145,79 @@ def waiting(code: str, items: list[str]) -> str:
     return f"if {condition}:  # waits for your answer\n{inside}"
 
 
-def student(notebook: dict[str, Any]) -> dict[str, Any]:
+def items_of(cells: list[Cell]) -> dict[str, str]:
+    """Return to which item belongs what a solution gives: the one that is checked next."""
+    found: dict[str, str] = {}
+    waiting_for_check: set[str] = set()
+    for cell in cells:
+        text = "".join(cell["source"])
+        if is_solution(cell):
+            waiting_for_check |= names_in(text).gives
+        elif check := CHECK.fullmatch(text):
+            found |= dict.fromkeys(waiting_for_check, check[1])
+            waiting_for_check = set()
+    return found
+
+
+def student(notebook: Notebook, seed: int = 0, operation: str = "add") -> Notebook:
     """Return the student edition of a notebook."""
     made: list[Cell] = []
+    items = items_of(notebook["cells"])
     missing: dict[str, set[str]] = {}  # what only solutions give, and the items it waits for
     for cell in notebook["cells"]:
         text = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             made.append(as_cell("markdown", blank(text)))
+            if operation == "subtract" and "> **Task III.1**" in text:
+                made.append(as_cell("markdown", SUBTRACTION))
             continue
-        names = names_in(text)
         if is_solution(cell):
-            made.append(as_cell("code", stub(text)))
-            missing |= {name: {ITEMS[name]} for name in names.gives}
-            for item, answer in CHECKED.items():
-                if names.gives & names_in(answer).needs and names_in(answer).needs <= set(missing):
-                    made.append(as_cell("code", f'done["{item}"] = check("{item}", {answer})'))
+            names = names_in(text).gives
+            missing |= {name: {items[name]} for name in names}
+            made.append(as_cell("code", stub(seeded(text, seed)), "solution"))
             continue
-        items = sorted(set().union(*(missing[name] for name in names.needs & set(missing))))
+        if check := CHECK.fullmatch(text):
+            variant = ', "subtract"' if (check[1], operation) == ("III.1", "subtract") else ""
+            text = f'done["{check[1]}"] = check("{check[1]}", {check[2]}{variant})'
+            made.append(as_cell("code", text))
+            continue
+        names, text = names_in(text), seeded(text.removeprefix("# NBVAL_CHECK_OUTPUT\n"), seed)
+        wanted = sorted(set().union(*(missing[name] for name in names.needs & set(missing))))
         missing = {name: kept for name, kept in missing.items() if name not in names.gives}
-        if items:
-            missing |= {name: set(items) for name in names.gives}
-            text = waiting(text, items)
+        if wanted:
+            missing |= {name: set(wanted) for name in names.gives}
+            text = waiting(text, wanted)
         if "google.colab" in text:
-            text += CHECKING
+            text += SETUP.format(seed=seed)
         made.append(as_cell("code", text))
+    if "IV.3" in items.values():  # the last of them
+        made += [as_cell("markdown", HANDING_IN), as_cell("code", HAND_IN)]
     return notebook | {"cells": made}
 
 
-CHECKING = """
+def seeded(code: str, seed: int) -> str:
+    """Return code that draws at random with the seed of a variant."""
+    return RANDOM.sub(r"\1(SEED)", code) if seed else code
 
-from learn2add.course.check import check
 
-done = {}  # the items whose check has said that they are right"""
+RANDOM = re.compile(r"\b(manual_seed|default_rng|random\.seed)\(0\)")
+SETUP = """
+
+SEED = {seed}
+done = {{}}  # the items whose check has said that they are right"""
+SUBTRACTION = """**Your variant: subtraction.** The pairs are (digit, number) whose *difference* \
+is the result: digit - number = 0 to 9. Make the samples for it, and say of what they are \
+balanced. All other items stay as they are; their kept runs add."""
+HANDING_IN = """## Hand in
+
+Run all notebooks from top to bottom and save them. Then write your name into the cell, or call \
+`learn2add handin "Your Name"` in this folder: both make `Your_Name_DL_List1.zip` with the \
+notebooks, a PDF report of your answers and figures, and what the checks said. What is still \
+missing is named."""
+HAND_IN = """from learn2add.course.handin import hand_in
+
+NAME = ""
+hand_in(NAME) if NAME else print("not yet: write your name into the cell")"""
 
 
 def blank(text: str) -> str:
@@ -190,38 +226,65 @@ def blank(text: str) -> str:
     return answer.sub(lambda match: f"### Your answer to {match[1]}\n\n{BLANK}\n", text)
 
 
-def key(notebook: dict[str, Any]) -> dict[str, Any]:
-    """Return the key of a notebook: its solutions between delimiters, its outputs as they are."""
-    cells = [
-        cell | {"source": delimited("".join(cell["source"])).splitlines(keepends=True)}
-        if is_solution(cell)
-        else cell
-        for cell in notebook["cells"]
-    ]
-    return notebook | {"cells": cells}
+def key(notebook: Notebook, solutions: str = "", seed: int = 0) -> Notebook:
+    """Return the key of a notebook: its solutions between delimiters, and those of its exercises.
+
+    Its outputs are those of seed 0; under another it has none, until it is executed.
+    """
+    cells = []
+    for cell in notebook["cells"]:
+        text = "".join(cell["source"])
+        text = delimited(text) if is_solution(cell) else text
+        text = seeded(text, seed) if cell["cell_type"] == "code" else text
+        cells.append(cell | {"source": text.splitlines(keepends=True)})
+        if seed and cell["cell_type"] == "code":
+            cells[-1] |= {"outputs": [], "execution_count": None}
+            if "google.colab" in text:
+                cells[-1]["source"] += [f"\n\nSEED = {seed}"]
+    return notebook | {"cells": cells + solution_cells(solutions)}
 
 
-def as_cell(kind: str, text: str) -> Cell:
+def solution_cells(solutions: str) -> list[Cell]:
+    """Return solutions of exercises, in Markdown, as cells; fenced Python is code."""
+    parts = re.split(r"^```python\n(.*?)^```\n", solutions, flags=re.M | re.S)
+    kinds = ("markdown", "code")
+    texts = ((kinds[place % 2], part.strip("\n")) for place, part in enumerate(parts))
+    return [as_cell(kind, text) for kind, text in texts if text]
+
+
+def as_cell(kind: str, text: str, *tags: str) -> Cell:
     """Return a cell without outputs."""
-    cell = {"cell_type": kind, "metadata": {}, "source": text.splitlines(keepends=True)}
+    metadata = {"tags": list(tags)} if tags else {}
+    cell = {"cell_type": kind, "metadata": metadata, "source": text.splitlines(keepends=True)}
     return cell | ({"execution_count": None, "outputs": []} if kind == "code" else {})
 
 
 def main() -> None:
-    """Write an edition of notebooks 1 to 5."""
+    """Write an edition: for students notebooks 1 to 5, the key of all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("edition", choices=("student", "solutions"))
     parser.add_argument("--out", type=Path, help="default: build/student or build/solutions")
+    parser.add_argument("--seed", type=int, default=0, help="a student's own; default: 0")
+    parser.add_argument("--operation", choices=("add", "subtract"), default="add")
     arguments = parser.parse_args()
     folder = arguments.out or ROOT / "build" / arguments.edition
-    make = {"student": student, "solutions": key}[arguments.edition]
-    for file in COURSE:
-        notebook = make(json.loads(file.read_text()))
+    files = COURSE if arguments.edition == "student" else NOTEBOOKS
+    for file in files:
+        notebook = json.loads(file.read_text())
+        if arguments.edition == "student":
+            notebook = student(notebook, arguments.seed, arguments.operation)
+        else:
+            notebook = key(notebook, solutions_of(file), arguments.seed)
         for number, cell in enumerate(notebook["cells"]):
             cell["id"] = f"cell-{number:03d}"
         text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
         write_atomically(folder / file.name, text)
-    print(f"{len(COURSE)} notebooks in {folder}")
+    print(f"{len(files)} notebooks in {folder}")
+
+
+def solutions_of(file: Path) -> str:
+    """Return the solutions of a notebook's exercises, in Markdown."""
+    return (ROOT / "tools" / "solutions" / f"{file.stem}.md").read_text()
 
 
 if __name__ == "__main__":

@@ -47,12 +47,11 @@ class Progress(NamedTuple):
 def plan(budget: str = "reference", *, beside: bool = False) -> list[Planned]:
     """Return the runs of Parts III and IV, then Part II's twelve, code size 7 first, copies last.
 
-    With ``beside`` instead those that stand beside them; see ``recipes.beside``.
+    With ``beside`` instead those of :func:`runs_beside`.
     """
     if beside:
         return [
-            placed(*name.split("/"), config, "reference")
-            for name, config in recipes.beside().items()
+            placed(*name.split("/"), config, "reference") for name, config in runs_beside().items()
         ]
     chosen = [("part3", budget, recipes.part3(budget=budget))]
     for model in recipes.PART4:
@@ -62,6 +61,36 @@ def plan(budget: str = "reference", *, beside: bool = False) -> list[Planned]:
     order = sorted(part2, key=lambda item: (is_twin(item[1]), -item[1].code_size))
     chosen += [("part2", name, config) for name, config in order]
     return [placed(part, name, config, budget) for part, name, config in chosen]
+
+
+def runs_beside() -> dict[str, RunConfig]:
+    """Return by name the runs beside the assignment's hundred epochs at a constant rate.
+
+    "scheduled": their rate has a schedule, their images are deformed, their large layers are
+    Muon's. Those of Part II were held against shorter ones of weaker deformation, on the validation
+    split. "relu": the hundred epochs at a constant rate, but for a ReLU between the encoder's two
+    linear layers; and once more with batches of 32, four times as many steps.
+    """
+    relu = replace(recipes.part2(budget="reference"), activation="relu")
+    small_batches = replace(relu.stages[0], batch_size=32)
+    return {
+        "part3/scheduled": part3_long(),
+        "part2/scheduled-code7": recipes.part2_long(7, epochs=80, plain=10, deform=2.5),
+        "part2/scheduled-code2": recipes.part2_long(2, epochs=100, plain=10, deform=2.0),
+        "part2/relu-code2": relu,
+        "part2/relu-batch32-code2": replace(relu, stages=(small_batches,)),
+    }
+
+
+def part3_long(*, epochs: int = 16, seed: int = 0) -> RunConfig:
+    """Return Part III's quick recipe, its joint stage four times as long and on deformed images.
+
+    ``epochs`` are those of the joint stage, 500 steps each.
+    """
+    base = recipes.part3(seed=seed)
+    autoencoder, adder, joint = base.stages
+    autoencoder = replace(autoencoder, epochs=4, steps=390)
+    return replace(base, stages=(autoencoder, adder, replace(joint, epochs=epochs, deform=1.0)))
 
 
 def placed(part: str, name: str, config: RunConfig, budget: str) -> Planned:

@@ -28,13 +28,14 @@ class Wrong(AssertionError):
     """An answer is wrong; the message is the hint."""
 
 
-def check(item: str, answer: Any) -> bool:
+def check(item: str, answer: Any, operation: str = "add") -> bool:
     """Print whether an answer to an item is right, or a hint; return whether it is.
 
     - II.1, II.2: the class of an encoder, of a decoder, made as ``answer(code_size)``
     - II.3: a function that trains with a seed and returns weights
     - II.7: a function that makes an encoder and a decoder of a code size
-    - III.1: ``transform_data_add(x_train, y_train)``, images left at their size
+    - III.1: ``transform_data_add(x_train, y_train)``, images left at their size; for the variant
+      with differences the operation is "subtract"
     - III.2: an adder's class, made as ``answer(code_size)``, called with codes and addends
     - III.3: a model's class, made of encoder, adder and decoder; its ``training_pass``, or call,
       is given ``(x, addend, y)`` and returns reconstruction and sum first
@@ -45,9 +46,11 @@ def check(item: str, answer: Any) -> bool:
     - IV.3: a generative adder's class; its ``gaussian``, or its call, returns mean and log-variance
 
     Raises:
-        ValueError: There is no check of that item.
+        ValueError: There is no check of that item, or not with that operation.
     """
     judge = CHECKS[check_choice("item", item, tuple(CHECKS))]
+    if check_choice("operation", operation, ("add", "subtract")) == "subtract":
+        judge = {"III.1": differences}[check_choice("item to subtract", item, ("III.1",))]
     state = torch.random.get_rng_state(), random.getstate()
     try:
         for part in answer if isinstance(answer, tuple) else (answer,):
@@ -194,8 +197,13 @@ def code_of_seven(make: Callable[[int], tuple[nn.Module, nn.Module]]) -> str:
     return "right"
 
 
-def pairs(make: Callable[[Any, Any], tuple[list, list, list]]) -> str:
-    """Check III.1 on a few real digits."""
+def differences(make: Callable[[Any, Any], tuple[list, list, list]]) -> str:
+    """Check III.1 of the variant: subtraction."""
+    return pairs(make, -1)
+
+
+def pairs(make: Callable[[Any, Any], tuple[list, list, list]], sign: int = 1) -> str:
+    """Check III.1 on a few real digits; with ``sign`` -1 the pairs are those of differences."""
     digits = load_digits("MNIST", "validation")
     x, y = digits.images[:1500].numpy(), digits.labels[:1500].numpy()
     kept, label = x.copy(), {image.tobytes(): int(d) for image, d in zip(x, y, strict=True)}
@@ -208,23 +216,26 @@ def pairs(make: Callable[[Any, Any], tuple[list, list, list]]) -> str:
         for part in (img_in, img_out)
     )
     ensure(None not in first + last, "some images are none of those that were given")
-    sums = [d + int(u) for d, u in zip(first, value_in, strict=True)]
-    ensure(sums == last, "a pair does not add up: digit + value must be the digit of the output")
+    sums = [d + sign * int(u) for d, u in zip(first, value_in, strict=True)]
+    wanted, mark = (CELLS, "+") if sign == 1 else ([(d + u, u) for d, u in CELLS], "-")
+    ensure(sums == last, f"a pair is wrong: digit {mark} value must be the digit of the output")
     cells = {(d, int(u)) for d, u in zip(first, value_in, strict=True)}
-    ensure(cells == set(CELLS), f"{len(cells)} pairs (digit, number) occur, expected {len(CELLS)}")
+    ensure(cells == set(wanted), f"{len(cells)} pairs (digit, number) occur, expected {len(CELLS)}")
     for digit in range(10):
-        same = (d == digit and int(u) == 0 for d, u in zip(first, value_in, strict=True))
-        targets = {np.asarray(img_out[i]).tobytes() for i, cell in enumerate(same) if cell}
+        same = [d == digit and int(u) == 0 for d, u in zip(first, value_in, strict=True)]
         count = int((y == digit).sum())
-        ensure(
-            len(targets) > 0.9 * count,
-            f"{digit} + 0 has {len(targets)} different targets of {count}: random.shuffle on an "
-            "array copies rows instead of swapping them; permute indices",
-        )
+        for part in (img_in, img_out):
+            images = (np.asarray(image) for image, cell in zip(part, same, strict=True) if cell)
+            found = {image.tobytes() for image in images}
+            ensure(
+                len(found) > 0.9 * count,
+                f"of {count} images of {digit} only {len(found)} are in {digit} {mark} 0: "
+                "random.shuffle on an array copies rows instead of swapping them; permute indices",
+            )
     own = sum(np.array_equal(a, b) for a, b in zip(img_in, img_out, strict=True))
     ensure(own < 0.05 * len(y), f"{own} images are their own target: mix those of + 0")
     sizes = np.bincount(y, minlength=10)
-    count = sum(min(sizes[d], sizes[d + u]) for d, u in CELLS)
+    count = sum(min(sizes[d], sizes[d + sign * u]) for d, u in wanted)
     ensure(len(img_in) == count, f"{len(img_in):,} pairs, expected {count:,}: the smaller class")
     return "right"
 

@@ -196,13 +196,8 @@ def redrawn(
 ) -> list[Redrawn]:
     """Corrupt the digits at each strength, redraw them, and compare with the clean ones.
 
-    Args:
-        model: With ``encoder`` and ``decoder``; None compares the corrupted images themselves.
-        judge: Reads the images.
-        digits: On the model's device.
-        corrupt: Corrupts a batch.
-        strengths: From weak to strong.
-        seed: Decides the corruption, the same for every model.
+    ``model`` has ``encoder`` and ``decoder``; None compares the corrupted images themselves. The
+    digits are on its device; ``seed`` decides the corruption, the same for every model.
     """
     draw = corrupt if model is None else then_redrawn(corrupt, model)
     found = []

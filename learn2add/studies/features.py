@@ -56,15 +56,8 @@ class Classifier(nn.Module):
 
 
 def features(encoder: Encoder, images: Tensor, layers: int = 1) -> Tensor:
-    """Return what the last layers are given: the code, or what the code is computed from.
-
-    Args:
-        encoder: As it is.
-        images: uint8 ``[N, S, S]``, on the encoder's device.
-        layers: 1 for the code ``[N, C]``, 2 for the hidden layer before it, ``[N, 256]``.
-
-    Returns:
-        Float32 ``[N, F]``.
+    """Return what the last layers are given of images uint8 ``[N, S, S]``, on the encoder's device:
+    the code, float32 ``[N, C]``, or with 2 ``layers`` the hidden layer before it, ``[N, 256]``.
     """
     check_choice("layers", layers, (1, 2))
     part = encoder if layers == 1 else nn.Sequential(encoder.features, encoder.hidden)
@@ -78,14 +71,9 @@ def frozen(encoder: Encoder, z: Tensor, labels: Tensor, layers: int = 1) -> Clas
     ten numbers or more, they can be any map from the hidden layer to the ten logits. That map is
     fitted, and laid down as a code that *is* the logits.
 
-    Args:
-        encoder: Stays as it is; the classifier gets a copy.
-        z: :func:`features` of the labelled images, of as many ``layers``.
-        labels: ``[N]``, every digit among them.
-        layers: How many are fitted, 1 or 2.
-
-    Returns:
-        The classifier, in evaluation mode.
+    ``z`` are :func:`features` of the labelled images, of as many ``layers``, and ``labels`` ``[N]``
+    have every digit among them. The encoder stays as it is: the classifier, in evaluation mode, has
+    a copy.
 
     Raises:
         ValueError: ``layers`` is 2 and the code has fewer than ten numbers, ``z`` does not fit, or
@@ -110,17 +98,9 @@ def frozen(encoder: Encoder, z: Tensor, labels: Tensor, layers: int = 1) -> Clas
 
 
 def regression(z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Fit logistic regression on ten digits, the features standardised (scikit-learn's, C = 1).
-
-    Args:
-        z: Features ``[N, F]``.
-        labels: ``[N]``, every digit among them.
-
-    Returns:
-        Weights ``[10, F]`` and bias ``[10]`` for the features as they are.
-
-    Raises:
-        ValueError: A digit is missing, or a feature is NaN or infinite.
+    """Fit logistic regression on features ``[N, F]`` and labels ``[N]`` of ten digits, the features
+    standardised (scikit-learn's, C = 1). Return weights ``[10, F]`` and bias ``[10]`` for the
+    features as they are; a ValueError where a digit is missing or a feature is not finite.
     """
     from sklearn.linear_model import LogisticRegression  # takes seconds to import
 
@@ -213,13 +193,8 @@ def learn_labels(
     optimiser: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
 ) -> None:
-    """Train a classifier in place, one step of cross-entropy for each batch.
-
-    Args:
-        network: Images ``[B, 1, S, S]`` -> logits ``[B, 10]``.
-        batches: Images and their labels ``[B]``.
-        optimiser: Of the network's parameters.
-        schedule: Goes on by one with each batch.
+    """Train a classifier in place, one step of cross-entropy for each batch of images
+    ``[B, 1, S, S]`` and labels ``[B]``; the schedule goes on by one with each.
     """
     for images, labels in batches:
         with half_precision(images.device):

@@ -15,11 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 
-from learn2add import recipes
-from learn2add.config import LossWeights, RunConfig, Stage
 from learn2add.figures import style
 from learn2add.figures.style import FAINT, PALETTE, SMALL, styled, write
-from learn2add.losses import PIXELS
 from learn2add.runs import kept_file
 
 PLACE = "part4/table1"
@@ -57,35 +54,6 @@ TABLE1 = (
     Weighting(0.1, 1, 0.00001, 0.00001, CORRECT),
 )
 """Sixteen rows, fourteen different ones: two stand there twice. Source: report, section 5.2."""
-STEPS = 1500
-
-
-def weighting_config(
-    weighting: Weighting, *, steps: int = STEPS, epochs: int = 4, seed: int = 0
-) -> RunConfig:
-    """Return the generative model from scratch under the report's objective with these weights.
-
-    Its balanced data, its embedded addend, squared error, Adam at 0.001; 64 pairs a step. The
-    report's weights are for means; a term here is a sum. Adam does not mind a common factor, so
-    only the ratio of the lengths remains: a weight of 1 on its KL is 784 / 7 = 112 here.
-    """
-    kl = PIXELS / 7
-    stage = Stage("addition", epochs, -(-steps // epochs), 64, balance="sums")
-    weights = LossWeights(
-        l2_orig=weighting.l2_orig,
-        l2_added=weighting.l2_added,
-        code=0.0,
-        kld_encoder=kl * weighting.kld_encoder,
-        kld_adder=kl * weighting.kld_adder,
-    )
-    return RunConfig(
-        (stage,),
-        "generative_addition",
-        embed_addend=True,
-        weights=weights,
-        seed=seed,
-        **recipes.common("quick"),
-    )
 
 
 def kept_table() -> tuple[dict[str, Any], NDArray[np.uint8]]:

@@ -59,6 +59,8 @@ def name_of(file: Path) -> str:
 
 MODULES = {name_of(file): file for file in sorted(PACKAGE.rglob("*.py"))}
 BEYOND = ("studies", "course")
+DOORS = {"": ["course.check"], "__main__": ["course.handin"]}
+"""What the package and its command line hand on to when they are asked, and not before."""
 CORE = [name for name in MODULES if name.partition(".")[0] not in BEYOND]
 
 
@@ -95,8 +97,8 @@ def test_nothing_knows_the_tools_and_the_core_no_study_and_no_course() -> None:
         found = [module for module, _, _ in imports(name) if module.partition(".")[0] == "tools"]
         assert found == [], name
     for name in CORE:
-        found = [module for module, _, _ in own_imports(name) if module.startswith(BEYOND)]
-        assert found == [], name
+        found = [(module, met) for module, _, met in own_imports(name) if module.startswith(BEYOND)]
+        assert found == [(module, False) for module in DOORS.get(name, ())], name
 
 
 def test_the_core_imports_in_one_order() -> None:
@@ -104,6 +106,8 @@ def test_the_core_imports_in_one_order() -> None:
     for name in filter(None, CORE):
         place = ORDER.index(name.partition(".")[0])
         for module, _, met in own_imports(name):
+            if module.startswith(BEYOND):
+                continue
             later = module and ORDER.index(module.partition(".")[0]) > place
             if later and (name != "config" or met):
                 ahead.append(f"{name} imports {module}")
@@ -144,7 +148,7 @@ def lines_of(names: list[str]) -> int:
 def test_the_house_is_small() -> None:
     assert lines_of(["network"]) <= 350
     assert lines_of(CORE) <= 5800
-    assert lines_of([name for name in MODULES if not name.startswith("course")]) <= 8400
+    assert lines_of([name for name in MODULES if not name.startswith("course")]) <= 8300
     assert len(list(PACKAGE.glob("*.py"))) <= 20
 
 

@@ -16,8 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import learn2add
 from learn2add import losses, network
 from learn2add.course.check import CHECKS, check
+from learn2add.data import load_digits
 from learn2add.pairs import transform_data_add
 
 # II.1
@@ -291,7 +293,7 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         (pairs("views"), "random.shuffle"),
         (pairs("not"), "own target"),
         (pairs(most=8), "45 pairs"),
-        (pairs(shift=1), "add up"),
+        (pairs(shift=1), "digit + value"),
         (transform_data_add, "the package's"),
     ],
     "III.2": [
@@ -397,15 +399,23 @@ def shown(number: str) -> dict[str, Any]:
     return found
 
 
+def in_seconds(train: Callable) -> Callable:
+    """A notebook's training on a few digits instead of all."""
+    train.__globals__["train"] = load_digits(split="train").subset(300)
+    return lambda seed: train(seed, steps=2)
+
+
 def test_what_the_notebooks_show_passes() -> None:
     two, three, four = (shown(number) for number in ("02", "03", "04"))
     assert check("II.1", two["MyEncoder"])
     assert check("II.2", two["MyDecoder"]) and check("II.2", two["MyUpsamplingDecoder"])
-    assert check("II.7", lambda n: (two["MyEncoder"](n), two["MyDecoder"](n)))
+    assert check("II.3", in_seconds(two["my_training"]))
+    assert check("II.7", two["my_autoencoder"])
+    assert check("III.1", three["my_transform"])
     assert check("III.2", three["MyAdder"])
     assert check("III.3", three["MyAdditionModel"])
     assert check("III.4", three["my_loss"])
-    assert check("III.6", lambda m, x, u: three["MyAdditionModel"].forward(m, x, u))
+    assert check("III.6", three["my_inference"])
     assert check("IV.1", (four["sample"], four["divergence"]))
     assert check("IV.3", four["MyGaussianAdder"])
 
@@ -416,6 +426,39 @@ def test_a_check_leaves_the_generators_as_they_were() -> None:
     torch.manual_seed(3)
     check("II.1", encoder())
     assert torch.equal(torch.rand(1), before)
+
+
+def differences(mixed: str = "rolled") -> Callable:
+    """Pairs of which the digit minus the value is the digit of the output."""
+
+    def make(x: np.ndarray, y: np.ndarray) -> tuple[list, list, list]:
+        img_out, value_in, img_in = pairs(mixed)(x, y)  # d + a = s, so s - a = d
+        return img_in, value_in, img_out
+
+    return make
+
+
+def test_the_variant_subtracts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check("III.1", differences(), "subtract")
+    for answer, operation, hint in (
+        (pairs(), "subtract", "digit - value"),
+        (differences(), "add", "digit + value"),
+        (differences("views"), "subtract", "random.shuffle"),
+        (differences("not"), "subtract", "own target"),
+    ):
+        capsys.readouterr()
+        assert not check("III.1", answer, operation)
+        assert hint in capsys.readouterr().out
+    with pytest.raises(ValueError, match="item to subtract is 'II.1'; allowed is one of 'III.1'"):
+        check("II.1", encoder(), "subtract")
+    with pytest.raises(ValueError, match="operation is 'times'; allowed is"):
+        check("III.1", pairs(), "times")
+
+
+def test_the_package_gives_the_check_at_its_door() -> None:
+    assert learn2add.check is check
+    with pytest.raises(AttributeError, match="has no attribute 'chekc'"):
+        _ = learn2add.chekc
 
 
 def test_an_unknown_item_is_refused() -> None:

@@ -11,9 +11,11 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from learn2add.course.check import CHECKS
 from tools import editions
 
 WITH_TASKS = [file for file in editions.COURSE if file.name[:2] in ("02", "03", "04")]
+Notebook = dict[str, Any]
 by_name = pytest.mark.parametrize("file", WITH_TASKS, ids=lambda file: file.stem)
 
 
@@ -56,7 +58,8 @@ def test_nothing_of_a_solution_an_answer_or_an_output_is_in_the_student_edition(
 def test_every_stub_is_checked_and_is_not_yet_there(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = editions.student(json.loads(file.read_text()))
+    source = json.loads(file.read_text())
+    made = editions.student(source)
     names: dict[str, Any] = {"__name__": "__main__"}
     imports = "\n".join(
         ast.unparse(node)
@@ -67,35 +70,85 @@ def test_every_stub_is_checked_and_is_not_yet_there(
     exec(imports + "\ndone = {}", names)
     stubs = [code for code in sources(made, "code") if editions.STUB in code]
     checks = [code for code in sources(made, "code") if code.startswith("done[")]
-    assert len(stubs) == len(solutions(json.loads(file.read_text()))) and len(checks) >= 2
+    assert stubs == solutions(made) and len(stubs) == len(solutions(source)) and len(checks) >= 2
     for code in stubs + checks:
         exec(code, names)
     said = capsys.readouterr().out.splitlines()
     assert said == [f"{item}: not yet" for item in names["done"]] and len(said) == len(checks)
 
 
-def test_every_item_that_a_notebook_solves_is_checked() -> None:
-    found = [
+def checked_items(notebooks: list[Notebook], form: str) -> list[str]:
+    return [
         item
-        for file in WITH_TASKS
-        for code in sources(editions.student(json.loads(file.read_text())), "code")
-        for item in re.findall(r'^done\["(.*?)"\]', code)
+        for notebook in notebooks
+        for code in sources(notebook, "code")
+        for item in re.findall(form, code, re.M)
     ]
-    assert found == list(editions.CHECKED)
+
+
+def test_every_item_that_can_be_checked_is_checked_once_in_each_edition() -> None:
+    source = [json.loads(file.read_text()) for file in WITH_TASKS]
+    made = [editions.student(notebook) for notebook in source]
+    assert checked_items(source, r'^check\("(.*?)", .*\);$') == list(CHECKS)
+    assert checked_items(made, r'^done\["(.*?)"\] = check') == list(CHECKS)
 
 
 @by_name
-def test_the_key_is_the_notebook_with_delimiters(file: Path) -> None:
+def test_the_notebooks_own_solutions_were_found_right(file: Path) -> None:
+    for cell in json.loads(file.read_text())["cells"]:
+        if found := editions.CHECK.fullmatch("".join(cell["source"])):
+            assert "".join(cell["outputs"][0]["text"]).startswith(f"{found[1]}: right"), file
+
+
+@by_name
+def test_the_key_is_the_notebook_with_delimiters_and_solutions(file: Path) -> None:
     source = json.loads(file.read_text())
-    made = editions.key(source)
+    made = editions.key(source, "What it **means**.\n\n```python\nprint(1)\n```\n\nMore.\n")
     marks = (editions.BEGIN, editions.END)
-    for before, after in zip(source["cells"], made["cells"], strict=True):
+    own, behind = made["cells"][: len(source["cells"])], made["cells"][len(source["cells"]) :]
+    for before, after in zip(source["cells"], own, strict=True):
         lines = "".join(after["source"]).splitlines()
         kept = [line for line in lines if line.strip() not in marks]
         assert "\n".join(kept) == "".join(before["source"])
+        assert after.get("outputs") == before.get("outputs")
         opened = [line.strip() for line in lines if line.strip() in marks]
         assert opened == list(marks) * (len(opened) // 2)
         assert bool(opened) == editions.is_solution(before)
+    assert [c["cell_type"] for c in behind] == ["markdown", "code", "markdown"]
+    assert sources(made, "code")[-1] == "print(1)" and sources(made, "markdown")[-1] == "More."
+
+
+def test_a_seed_of_ones_own_changes_what_is_drawn_and_nothing_else() -> None:
+    source = json.loads(WITH_TASKS[0].read_text())
+    for make in (editions.student, editions.key):
+        plain, own = make(source), make(source, seed=17)
+        changed = 0
+        for before, after in zip(plain["cells"], own["cells"], strict=True):
+            one, other = ("".join(cell["source"]) for cell in (before, after))
+            if one != other:
+                changed += 1
+                assert re.sub(r"\(SEED\)|SEED = 17", "", other).replace("\n", "") == re.sub(
+                    r"(?<=seed)\(0\)|(?<=rng)\(0\)|SEED = 0", "", one
+                ).replace("\n", "")
+        assert changed >= 2 and all("outputs" not in c or not c["outputs"] for c in own["cells"])
+
+
+def test_the_variant_subtracts_in_the_samples_alone() -> None:
+    source = json.loads(WITH_TASKS[1].read_text())
+    plain, own = (
+        sources(editions.student(source, operation=operation), "code")
+        for operation in ("add", "subtract")
+    )
+    changed = [(a, b) for a, b in zip(plain, own, strict=True) if a != b]
+    assert changed == [
+        (
+            'done["III.1"] = check("III.1", my_transform)',
+            'done["III.1"] = check("III.1", my_transform, "subtract")',
+        )
+    ]
+    assert editions.SUBTRACTION in sources(
+        editions.student(source, operation="subtract"), "markdown"
+    )
 
 
 @pytest.mark.slow
@@ -116,4 +169,4 @@ def test_the_blank_edition_runs_from_top_to_bottom(
     said = "".join(o.get("text", "") for c in notebook.cells for o in c.get("outputs", []))
     items = re.findall(r"^(I.*?): not yet$", said, re.M)
     code = "\n".join(sources(made, "code"))
-    assert items == [item for item in editions.CHECKED if f'done["{item}"]' in code] != []
+    assert items == [item for item in CHECKS if f'done["{item}"] =' in code] != []

@@ -95,7 +95,7 @@ def test_the_runs_beside_are_a_list_of_their_own(tmp_path, capsys):
 
 def test_runs_beside_are_trained_in_their_place(tmp_path, capsys, monkeypatch):
     config = recipes.part2(budget="smoke")
-    monkeypatch.setattr(recipes, "beside", lambda: {"part2/scheduled-code2": config})
+    monkeypatch.setattr(reference, "runs_beside", lambda: {"part2/scheduled-code2": config})
     assert reference.main(["--beside"]) == 0
     assert load(tmp_path / "part2" / "scheduled-code2").config == config
     assert capsys.readouterr().out.splitlines()[-1] == "time left: about 0 min"
