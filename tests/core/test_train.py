@@ -184,45 +184,65 @@ def train_and_be_killed(config: RunConfig, folder: Path, place: str, countdown: 
     assert ended.returncode == -signal.SIGKILL, ended.stderr
 
 
-def check_resumed(run: Trainer, config: RunConfig, killed_at: tuple[str, int], done: int) -> None:
+@pytest.fixture(scope="module")
+def whole(
+    training_digits: tuple[Digits, Digits], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[RunConfig], tuple[Path, Progress]]:
+    """A training that nothing interrupts, done once for all kills of the same."""
+    done: dict[RunConfig, tuple[Path, Progress]] = {}
+
+    def whole(config: RunConfig) -> tuple[Path, Progress]:
+        if config not in done:
+            folder = tmp_path_factory.mktemp("whole")
+            done[config] = folder, train(config, *training_digits, folder, progress=False)
+        return done[config]
+
+    return whole
+
+
+Checker = Callable[[RunConfig, tuple[str, int], int], None]
+
+
+@pytest.fixture
+def check_resumed(run: Trainer, whole: Callable, tmp_path: Path) -> Checker:
     """A killed and resumed training, epochs ``done`` at the kill, ends as an uninterrupted one."""
-    whole, state = run(config, "whole")
-    folder = whole.parent / "killed"
-    train_and_be_killed(config, folder, *killed_at)
-    last = folder / "last.safetensors"
-    finished = load_tensors(last)[1]["history"] if last.exists() else []
-    assert len(finished) == done and done < len(state.history)
-    _, resumed = run(config, "killed")
-    assert resumed.finished
-    assert books(folder) == books(whole)
-    assert weights(folder) == weights(whole)
-    ours, theirs = load_tensors(last)[0], load_tensors(whole / "last.safetensors")[0]
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)  # Adam's moments too
-    epochs = list(range(1, len(state.history) + 1))
-    assert [point.step for point in accumulated(folder).Scalars("loss/train")] == epochs
-    tags = accumulated(whole).Tags()["images"]
-    assert accumulated(folder).Tags()["images"] == tags
-    for tag in tags:
-        shown = ([image.step for image in accumulated(of).Images(tag)] for of in (whole, folder))
-        assert next(shown) == next(shown)
 
+    def check(config: RunConfig, killed_at: tuple[str, int], done: int) -> None:
+        (untouched, state), folder = whole(config), tmp_path / "killed"
+        train_and_be_killed(config, folder, *killed_at)
+        last = folder / "last.safetensors"
+        finished = load_tensors(last)[1]["history"] if last.exists() else []
+        assert len(finished) == done and done < len(state.history)
+        _, resumed = run(config, "killed")
+        assert resumed.finished
+        assert books(folder) == books(untouched)
+        assert weights(folder) == weights(untouched)
+        ours, theirs = load_tensors(last)[0], load_tensors(untouched / "last.safetensors")[0]
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)  # Adam's moments too
+        epochs = list(range(1, len(state.history) + 1))
+        mine, other = accumulated(folder), accumulated(untouched)
+        assert [point.step for point in mine.Scalars("loss/train")] == epochs
+        assert mine.Tags()["images"] == other.Tags()["images"]
+        for tag in mine.Tags()["images"]:
+            assert [i.step for i in mine.Images(tag)] == [i.step for i in other.Images(tag)]
 
-def test_killed_in_mid_epoch_and_resumed(run: Trainer) -> None:
-    check_resumed(run, RECONSTRUCTION, ("step", 7), done=2)
+    return check
 
 
 @pytest.mark.parametrize("place", ["curves", "last.safetensors"])
-def test_killed_at_the_end_of_an_epoch_and_resumed(run: Trainer, place: str) -> None:
-    check_resumed(run, RECONSTRUCTION, (place, 1), done=1)
+def test_killed_at_the_end_of_an_epoch_and_resumed(check_resumed: Checker, place: str) -> None:
+    check_resumed(RECONSTRUCTION, (place, 1), done=1)
 
 
-def test_killed_in_stage_2_of_3_and_resumed(run: Trainer) -> None:
-    check_resumed(run, ADDITION, ("step", 2 + 4 + 2), done=2)  # in the second epoch of the adder
+def test_killed_in_stage_2_of_3_and_resumed(check_resumed: Checker) -> None:
+    check_resumed(ADDITION, ("step", 2 + 4 + 2), done=2)  # in the second epoch of the adder
 
 
-def test_killed_while_muon_trains_on_all_targets_of_a_batch_and_resumed(run: Trainer) -> None:
-    check_resumed(run, GENERATIVE, ("step", 2 + 4 + 2 + 1), done=3)
+def test_killed_while_muon_trains_on_all_targets_of_a_batch_and_resumed(
+    check_resumed: Checker,
+) -> None:
+    check_resumed(GENERATIVE, ("step", 2 + 4 + 2 + 1), done=3)
 
 
 @pytest.mark.slow
@@ -239,16 +259,16 @@ def test_killed_while_muon_trains_on_all_targets_of_a_batch_and_resumed(run: Tra
     ],
 )
 def test_killed_anywhere_and_resumed(
-    run: Trainer, model: str, precision: str, place: str, countdown: int, done: int
+    check_resumed: Checker, model: str, precision: str, place: str, countdown: int, done: int
 ) -> None:
     config = replace(CONFIGS[model], precision=precision)
-    check_resumed(run, config, (place, countdown), done)
+    check_resumed(config, (place, countdown), done)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", range(11, 14))
-def test_killed_in_the_last_stage_and_resumed(run: Trainer, steps: int) -> None:
-    check_resumed(run, ADDITION, ("step", steps), done=3 if steps < 12 else 4)
+def test_killed_in_the_last_stage_and_resumed(check_resumed: Checker, steps: int) -> None:
+    check_resumed(ADDITION, ("step", steps), done=3 if steps < 12 else 4)
 
 
 def test_the_optimisers_moments_come_back(run: Trainer) -> None:

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tools import editions
 
 ROOT = Path(__file__).parents[2]
 Notebook = dict[str, Any]
+MARGIN = 56  # points; 2 cm
 
 
 def filled(file: Path) -> Notebook:
@@ -59,7 +61,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(folder: Path) -> zipfile.ZipFile:
+    began = time.monotonic()
     assert hand_in("Ada Lovelace", folder=folder) == []
+    assert time.monotonic() - began < 120
     return zipfile.ZipFile(folder / "Ada_Lovelace_DL_List1.zip")
 
 
@@ -117,13 +121,16 @@ def test_nothing_is_cut_at_the_paper_s_edge(finished: zipfile.ZipFile, folder: P
     for line in lines:
         assert re.sub(r"\s", "", line) in text, line
     for page in pages_of(finished):
-        places = [0.0]
+        ends = [0.0]
 
-        def note(piece: str, _: Any, matrix: Any, *__: Any, places: list[float] = places) -> None:
-            places.append(matrix[4] if piece.strip() else 0.0)
+        def note(
+            piece: str, _: Any, place: Any, font: Any, size: float, ends: list[float] = ends
+        ) -> None:
+            wide = 0.602 * size if "Mono" in str((font or {}).get("/BaseFont")) else 0.0
+            ends += [place[4] + wide * len(line.rstrip()) for line in piece.splitlines()]
 
         page.extract_text(visitor_text=note)
-        assert max(places) < float(page.mediabox.right) - 50
+        assert max(ends) <= float(page.mediabox.right) - MARGIN
 
 
 def test_what_is_blank_is_named_and_the_zip_is_written_all_the_same(
