@@ -44,11 +44,15 @@ def check(item: str, answer: Any, operation: str = "add") -> bool:
     - IV.1: a pair of functions of ``(mu, logvar)``, a sample (which may be given the noise) and the
       divergence from N(0, I)
     - IV.3: a generative adder's class; its ``gaussian``, or its call, returns mean and log-variance
+    - 2.1 (notebook and exercise) and others: see :mod:`learn2add.course.exercises`
 
     Raises:
         ValueError: There is no check of that item, or not with that operation.
     """
-    judge = CHECKS[check_choice("item", item, tuple(CHECKS))]
+    from learn2add.course.exercises import EXERCISES  # which use what stands below
+
+    judges = CHECKS | EXERCISES
+    judge = judges[check_choice("item", item, tuple(judges))]
     if check_choice("operation", operation, ("add", "subtract")) == "subtract":
         judge = {"III.1": differences}[check_choice("item to subtract", item, ("III.1",))]
     state = torch.random.get_rng_state(), random.getstate()
