@@ -7,12 +7,14 @@ import pytest
 
 from learn2add.data import Digits, load_digits
 
-LONGEST = ("test_kept_runs.py", "test_benchmark.py", "test_train.py")
+LONGEST = (
+    "kept_runs benchmark train experiments train_judge solutions benchmark_peers reference runs"
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest, so that processes that share them end together."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in LONGEST.split())
 
 
 @pytest.fixture(scope="session")
