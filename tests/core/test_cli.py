@@ -280,7 +280,8 @@ def test_evaluate_finds_a_run_by_its_name(
     text = printed(capsys, "evaluate", name, "--split", "validation")
     last = autoencoder.history[autoencoder.result["best_epoch"] - 1]
     rmse = float(re.search(r"RMSE\D*([\d.]+)", text).group(1))
-    assert rmse == pytest.approx(last["rmse/validation"], abs=5e-3)  # bfloat16 while training
+    # In training a smoke run measures 250 of these digits, perhaps in bfloat16; here are all.
+    assert rmse == pytest.approx(last["rmse/validation"], abs=1e-2)
     assert "worst cell" not in text
 
 
