@@ -7,14 +7,13 @@ import pytest
 
 from learn2add.data import Digits, load_digits
 
-LONGEST = (
-    "kept_runs benchmark train experiments train_judge solutions benchmark_peers reference runs"
-)
+LONGEST = ("kept_runs", "benchmark", "train", "experiments", "train_judge", "solutions")
+LONGEST += ("benchmark_peers", "reference", "runs")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest, so that processes that share them end together."""
-    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in LONGEST.split())
+    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in LONGEST)
 
 
 @pytest.fixture(scope="session")

@@ -20,15 +20,18 @@ from pathlib import Path
 from typing import Any
 
 from learn2add.checkpoints import write_atomically
+from learn2add.course.handin import BLANK as PLACE
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 COURSE = [file for file in NOTEBOOKS if file.name[:2] in ("01", "02", "03", "04", "05")]
 CHECK = re.compile(r'check\("(\S+)", (.*)\);')
 """The cell in which the notebook checks its own solution of an item."""
-BLANK = "*Write your answer here: at most 120 words, the numbers it rests on, and the reason.*"
+BLANK = f"{PLACE}: at most 120 words, the numbers it rests on, and the reason.*"
 STUB = "raise NotImplementedError"
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+FENCED = re.compile(r"^```python\n(.*?)^```\n", re.M | re.S)
+"""Python in Markdown."""
 Cell = dict[str, Any]
 Notebook = dict[str, Any]
 
@@ -246,7 +249,7 @@ def key(notebook: Notebook, solutions: str = "", seed: int = 0) -> Notebook:
 
 def solution_cells(solutions: str) -> list[Cell]:
     """Return solutions of exercises, in Markdown, as cells; fenced Python is code."""
-    parts = re.split(r"^```python\n(.*?)^```\n", solutions, flags=re.M | re.S)
+    parts = FENCED.split(solutions)
     kinds = ("markdown", "code")
     texts = ((kinds[place % 2], part.strip("\n")) for place, part in enumerate(parts))
     return [as_cell(kind, text) for kind, text in texts if text]

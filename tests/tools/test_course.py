@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from learn2add.course.handin import ITEMS
+
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 COURSE = [file for file in NOTEBOOKS if file.name[:2] in ("01", "02", "03", "04", "05", "11")]
@@ -28,8 +30,6 @@ SHOWS = {
 }
 HANDOUT = "def prediction_different_numbers"
 """In the cell that shows the handout's own display."""
-ITEMS = [f"II.{n}" for n in range(1, 8)] + [f"III.{n}" for n in range(1, 8)]
-ITEMS += [f"IV.{n}" for n in range(1, 4)]
 by_name = pytest.mark.parametrize("file", COURSE, ids=lambda file: file.stem)
 
 

@@ -11,7 +11,6 @@ import pytest
 from tools import editions
 
 by_name = pytest.mark.parametrize("file", editions.NOTEBOOKS, ids=lambda file: file.stem)
-CODE = re.compile(r"^```python\n(.*?)^```\n", re.M | re.S)
 EXERCISE = re.compile(r"^\*{0,2}(\d+)\. \*{0,2}([^*]+?)\.?\*\*\.? \((.*?), (.*?), (.*?)\)", re.M)
 
 
@@ -40,9 +39,9 @@ def test_each_exercise_has_a_solution_that_can_be_read(file: Path) -> None:
     solved = [part.partition("\n")[0].rstrip("?.").split(". ", 1) for part in parts]
     assert [tuple(one) for one in solved] == asked
     for part in parts:
-        prose = CODE.sub("", part).partition("\n")[2]
+        prose = editions.FENCED.sub("", part).partition("\n")[2]
         assert 10 <= len(prose.split()) <= 200, part.partition("\n")[0]
-        assert all(len(code.splitlines()) <= 45 for code in CODE.findall(part))
+        assert all(len(code.splitlines()) <= 45 for code in editions.FENCED.findall(part))
 
 
 @pytest.mark.slow
@@ -53,7 +52,7 @@ def test_the_code_of_the_solutions_runs(
     monkeypatch.setenv("LEARN2ADD_BUDGET", "smoke")
     monkeypatch.setenv("LEARN2ADD_RUNS", str(tmp_path))
     monkeypatch.setenv("MPLBACKEND", "agg")
-    code = "\n".join(CODE.findall(editions.solutions_of(file)))
+    code = "\n".join(editions.FENCED.findall(editions.solutions_of(file)))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(done.stdout.splitlines()) >= len(exercises(file)) - 1
