@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import exercise_answers
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 import learn2add
 from learn2add import losses, network
 from learn2add.course.check import CHECKS, check
+from learn2add.course.exercises import EXERCISES
 from learn2add.data import load_digits
 from learn2add.pairs import transform_data_add
 
@@ -344,12 +346,14 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         (adder(), "two tensors"),
     ],
 }
+RIGHT |= exercise_answers.RIGHT
+WRONG |= exercise_answers.WRONG
 RIGHTS = [(item, answer) for item, answers in RIGHT.items() for answer in answers]
 WRONGS = [(item, *wrong) for item, answers in WRONG.items() for wrong in answers]
 
 
 def test_every_item_has_right_and_wrong_answers() -> None:
-    assert set(RIGHT) == set(WRONG) == set(CHECKS)
+    assert set(RIGHT) == set(WRONG) == set(CHECKS | EXERCISES)
     assert all(len(answers) >= 2 for answers in RIGHT.values())
     assert all(len(answers) >= 3 for answers in WRONG.values())
 
@@ -418,6 +422,17 @@ def test_what_the_notebooks_show_passes() -> None:
     assert check("III.6", three["my_inference"])
     assert check("IV.1", (four["sample"], four["divergence"]))
     assert check("IV.3", four["MyGaussianAdder"])
+
+
+@pytest.mark.parametrize("item", EXERCISES)
+def test_a_checked_exercise_says_so_and_its_solution_asks_the_check(item: str) -> None:
+    number, exercise = item.split(".")
+    root = Path(__file__).parents[2]
+    (file,) = (root / "notebooks").glob(f"{int(number):02d}_*.ipynb")
+    assert f'`check(\\"{item}\\", ' in file.read_text()
+    (file,) = (root / "tools" / "solutions").glob(f"{int(number):02d}_*.md")
+    solution = re.split(r"^### ", file.read_text(), flags=re.M)[int(exercise)]
+    assert f'check("{item}", ' in solution
 
 
 def test_a_check_leaves_the_generators_as_they_were() -> None:

@@ -1,19 +1,12 @@
-"""Checks of exercises: right answers in two ways, the usual mistakes by name."""
+"""Answers to the exercises that have a check: right ones in two ways, and the usual mistakes."""
 
 import math
-import re
-from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from torch import nn
 
-from learn2add.course.check import check
-from learn2add.course.exercises import EXERCISES
 from learn2add.studies.auto_decoder import GaussianCodes
-
-ROOT = Path(__file__).parents[2]
 
 
 def merge(first: nn.Linear, second: nn.Linear, bias: str = "both") -> nn.Linear:
@@ -116,36 +109,3 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         (GaussianCodes(), "the package's"),
     ],
 }
-RIGHTS = [(item, answer) for item, answers in RIGHT.items() for answer in answers]
-WRONGS = [(item, *wrong) for item, answers in WRONG.items() for wrong in answers]
-
-
-def test_every_check_has_right_and_wrong_answers() -> None:
-    assert set(RIGHT) == set(WRONG) == set(EXERCISES)
-    assert all(len(answers) >= 3 for answers in WRONG.values())
-
-
-@pytest.mark.parametrize(("item", "answer"), RIGHTS)
-def test_right_answers_are_accepted(
-    item: str, answer: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert check(item, answer), capsys.readouterr().out
-
-
-@pytest.mark.parametrize(("item", "answer", "hint"), WRONGS)
-def test_wrong_answers_get_their_hint(
-    item: str, answer: Any, hint: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert not check(item, answer)
-    said = capsys.readouterr().out
-    assert said.startswith(f"{item}: not right: ") and hint in said, said
-
-
-@pytest.mark.parametrize("item", EXERCISES)
-def test_a_checked_exercise_says_so_and_its_solution_asks_the_check(item: str) -> None:
-    number, exercise = item.split(".")
-    (file,) = (ROOT / "notebooks").glob(f"{int(number):02d}_*.ipynb")
-    assert f'`check(\\"{item}\\", ' in file.read_text()
-    (file,) = (ROOT / "tools" / "solutions").glob(f"{int(number):02d}_*.md")
-    solution = re.split(r"^### ", file.read_text(), flags=re.M)[int(exercise)]
-    assert f'check("{item}", ' in solution
