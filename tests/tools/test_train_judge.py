@@ -174,7 +174,10 @@ def test_an_unknown_architecture_is_found_before_the_digits(tmp_path: Path) -> N
 @pytest.mark.slow
 def test_a_short_training_learns(train_digits: Digits, test_digits: Digits) -> None:
     judge, card = train_judge(
-        train_digits.subset(10_000), load_digits(split="validation"), epochs=8, progress=False
+        train_digits.subset(6000),
+        load_digits(split="validation").subset(2000),
+        epochs=6,
+        progress=False,
     )
     read = judge.read(as_float(test_digits.images))
     assert (read.argmax(dim=1) == test_digits.labels).float().mean() >= 0.97
