@@ -262,7 +262,7 @@ class Add:
     """Number to add: 2, or 1.5."""
     output: Annotated[Path, arg(aliases=["-o"], metavar="OUT.png")]
     """Write the sum here."""
-    run: Annotated[str, arg(metavar="RUN")] = "part3/quick"
+    run: Annotated[str, arg(metavar="RUN")] = "part3/hand"
     """Folder or name of a run."""
     show_input: FlagCreatePairsOff[bool] = False
     """Input and sum side by side."""

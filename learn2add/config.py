@@ -275,6 +275,10 @@ class RunConfig:
         kinds = {"autoencoder": steps.AutoencoderStep, "adder": steps.AdderStep, "addition": joint}
         return kinds[stage.task](model, self, stage, train, validation)
 
+    def evidence(self, model: "nn.Module", *measured: Any) -> dict[str, Any]:
+        """Return what a study measures besides, given judge, digits and their ``SumScores``."""
+        return {}
+
     def to_json(self) -> str:
         """Return the configuration, and its class, as readable JSON."""
         name = f"{type(self).__module__}.{type(self).__qualname__}"

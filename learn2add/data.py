@@ -49,6 +49,8 @@ _MD5 = {  # of the raw files, as published with the data sets
     ("FashionMNIST", "train-labels-idx1-ubyte"): "9018921c3c673c538a1fc5bad174d6f9",
     ("FashionMNIST", "t10k-images-idx3-ubyte"): "8181f5470baa50b63fa0f6fddb340f0a",
     ("FashionMNIST", "t10k-labels-idx1-ubyte"): "15d484375f8d13e6eb1aabb0c3f46965",
+    ("QMNIST", "qmnist-train-labels-idx2-int"): "1d43300e7f41ddcbf7fd006cbe865af9",
+    ("QMNIST", "qmnist-test-labels-idx2-int"): "5e00709fb0090091f3afc51d204ad83c",
 }
 _MAX_BYTES = 64 << 20  # no file is larger; bounds what a broken server or archive can send
 _ANSWER_SECONDS = 6.0  # an offline machine must learn so quickly
@@ -62,6 +64,8 @@ class Digits:
     labels: Tensor
     dataset: str
     split: str
+    writer: Tensor | None = None
+    """Who wrote each, int64 ``[N]``: a number of NIST's; None where it was not asked for."""
 
     def __post_init__(self) -> None:
         check_array("images", self.images, "torch.uint8", "N H W")
@@ -101,7 +105,8 @@ class Digits:
                 members = members[torch.randperm(len(members), generator=generator)]
             turn[members] = torch.arange(len(members), device=turn.device)
         first = torch.argsort(turn * 10 + self.labels)[:n]
-        return replace(self, images=self.images[first], labels=self.labels[first])
+        writer = None if self.writer is None else self.writer[first]
+        return replace(self, images=self.images[first], labels=self.labels[first], writer=writer)
 
     def mirrored(self) -> "Digits":
         """Return the same images, 9 for 0, 8 for 1, ...: adding to these is subtracting."""
@@ -115,12 +120,11 @@ class Digits:
         """Return the mean image of each class, float32 ``[10, H, W]`` in [0, 1]: the best answer in
         squared error to "draw some 7". No class may be empty.
         """
-        means = []
-        for digit, members in enumerate(self.by_class()):
-            if not len(members):
-                raise ValueError(f"labels is without {digit}; allowed is every class 0 to 9")
-            means.append(self.images[members].sum(0, dtype=torch.int64) / (255 * len(members)))
-        return torch.stack(means)
+        classes = self.by_class()
+        if empty := [digit for digit, members in enumerate(classes) if not len(members)]:
+            raise ValueError(f"labels is without {empty[0]}; allowed is every class 0 to 9")
+        sums = [self.images[members].sum(0, dtype=torch.int64) for members in classes]
+        return torch.stack([a / (255 * len(m)) for a, m in zip(sums, classes, strict=True)])
 
 
 def by_class(labels: Tensor) -> list[Tensor]:
@@ -169,7 +173,11 @@ def cache_folder() -> Path:
 
 
 def load_digits(
-    dataset: str = "MNIST", split: str = "train", *, root: str | os.PathLike[str] | None = None
+    dataset: str = "MNIST",
+    split: str = "train",
+    *,
+    root: str | os.PathLike[str] | None = None,
+    writers: bool = False,
 ) -> Digits:
     """Load one split of a data set, 28x28, finding or fetching only the files it needs.
 
@@ -180,7 +188,8 @@ def load_digits(
 
     ``split`` is ``"train"`` (first 50,000 of the training file), ``"validation"`` (its last
     10,000), ``"test"`` (10,000) or ``"train+validation"`` (60,000). ``root`` is looked in first,
-    instead of ``LEARN2ADD_DATA``.
+    instead of ``LEARN2ADD_DATA``. ``writers`` adds who wrote MNIST's digits, from QMNIST's labels
+    (C. Yadav and L. Bottou, arXiv 1905.10498).
     """
     check_choice("dataset", dataset, DATASETS)
     check_choice("split", split, SPLITS)
@@ -192,7 +201,12 @@ def load_digits(
     images = torch.from_numpy(pixels[16:].reshape(-1, 28, 28).copy())
     labels = torch.from_numpy(classes[8:].astype(np.int64))
     part = {"train": slice(50_000), "validation": slice(50_000, None)}.get(split, slice(None))
-    return Digits(images[part], labels[part], dataset, split)
+    if not writers or dataset != "MNIST":
+        return Digits(images[part], labels[part], dataset, split)
+    known = _content(folders, "QMNIST", f"qmnist-{kind.replace('t10k', 'test')}-labels-idx2-int")
+    rows = np.frombuffer(known, ">i4", offset=12).reshape(-1, 8)[: len(labels)]
+    writer = torch.from_numpy(rows[part, 2].astype(np.int64))
+    return Digits(images[part], labels[part], dataset, split, writer)
 
 
 def _content(folders: Sequence[Path], dataset: str, file: str) -> bytes:
@@ -284,6 +298,8 @@ def _servers(dataset: str) -> list[str]:
         from torchvision import datasets
     except (ImportError, RuntimeError):
         return []
+    if dataset == "QMNIST":  # it lies elsewhere, and has no mirror
+        return [datasets.QMNIST.resources["train"][1][0].rpartition("/")[0] + "/"]
     return list(getattr(datasets, dataset).mirrors)
 
 

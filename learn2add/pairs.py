@@ -68,8 +68,6 @@ def transform_data_add(
 class AdditionPairs:
     """The pairs of :func:`transform_data_add` as indices, with fresh targets whenever asked.
 
-    321,802 pairs of indices take 6.4 MB; as images of 32x32 they would take 660 MB.
-
     Balances, that is, how often each cell is drawn:
 
     - ``"natural"``: the handout's counts (about equal per cell, hence 10 times more nines than
@@ -142,7 +140,6 @@ class AdditionPairs:
 
 def cell_weights(balance: str, held_out: Sequence[tuple[int, int]] = ()) -> Tensor:
     """Return how often each cell is drawn, up to a factor, if the balance is not "natural".
-
     Float32 ``[10, 10]``, by digit and addend; 0 where held out or where the sum exceeds 9.
     """
     weights = torch.zeros(10, 10)
@@ -214,7 +211,6 @@ class BatchTargets:
 
 def cell_counts(class_sizes: Sequence[int] | Tensor) -> Tensor:
     """Return how many pairs the handout makes in each cell: the smaller of two classes' sizes.
-
     Int64 ``[10, 10]``, by digit and addend; 0 where the sum exceeds 9.
     """
     sizes = torch.as_tensor(class_sizes)

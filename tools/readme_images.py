@@ -1,7 +1,8 @@
 """Draw the README's two images: ``python tools/readme_images.py``.
 
-The first test digit of five classes with a number each, and what the kept generative model draws
-for the sum; and the scheme of the network. They go to ``runs/strip.png`` and ``runs/scheme.png``.
+The first test digit of five classes with a number each, and what the kept model that counts draws
+for the sum, in the hand of the input; and the scheme of the network. They go to ``runs/strip.png``
+and ``runs/scheme.png``.
 """
 
 import sys
@@ -21,7 +22,7 @@ SUMS = ((7, 2), (3, 4), (0, 6), (1, 1), (4, 0))
 
 def main() -> None:
     """Draw both."""
-    model, test = load("part4/generative").model("cpu"), load_digits("MNIST", "test")
+    model, test = load("part3/hand").model("cpu"), load_digits("MNIST", "test")
     first = [members[:1] for members in test.by_class()]
     inputs = test.images[torch.cat([first[digit] for digit, _ in SUMS])]
     addends = [addend for _, addend in SUMS]

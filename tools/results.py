@@ -1,10 +1,11 @@
-"""Print the table in RESULTS.md of the runs kept in ``runs/``.
+"""Print the tables in RESULTS.md: of the runs kept in ``runs/``, and of adders that count.
 
 ``python tools/results.py``; a test compares what it prints with that file.
 """
 
 from pathlib import Path
 
+from learn2add.evidence import kept_seeds
 from learn2add.runs import Run, load
 
 RUNS = Path(__file__).parents[1] / "runs"
@@ -50,5 +51,30 @@ def table(root: Path = RUNS) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
 
 
+ADDERS = {"assigned": "assigned adder", "small": "counts, as few weights"}
+ADDERS |= {"counting": "counts", "matrix": "one matrix"}
+JOINT = {"hand": "counts, similar targets, ten cells held out", "one": "the same, taught +0 and +1"}
+HAND = ("slant", "thickness", "width", "variety")
+
+
+def counting_table() -> str:
+    """Return the means of three seeds in ``runs/part3/counting`` as Markdown."""
+    found = kept_seeds(RUNS / "part3" / "counting")
+    names = {
+        f"adders-{rule}-{kind}": f"{title}, {kind} targets"
+        for kind in ("random", "similar")
+        for rule, title in ADDERS.items()
+        if (rule, kind) != ("small", "similar")
+    }
+    rows = [("", "taught", "worst cell", "never taught", *HAND, "sharpness")]
+    rows.append(("---",) * len(rows[0]))
+    for row, title in (names | {f"joint-{n}": t for n, t in JOINT.items()}).items():
+        seeds, joint = found[row], "hand_" * row.startswith("joint")
+        shares = [f"{100 * seeds[k].mean():.1f} %" for k in ("taught", "taught_worst", "held_out")]
+        kept = [f"{seeds[joint + key].mean():.2f}" for key in HAND]
+        rows.append((title, *shares, *kept, f"{seeds['sharpness'].mean():.2f}"))
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+
+
 if __name__ == "__main__":
-    print(table())
+    print(f"{table()}\n\n{counting_table()}")

@@ -7,7 +7,7 @@ of the same length from the same weights, and its verdict is a count. Source: re
 import json
 import textwrap
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,40 +20,6 @@ from learn2add.figures.style import FAINT, PALETTE, SMALL, styled, write
 from learn2add.runs import kept_file
 
 PLACE = "part4/table1"
-
-
-class Weighting(NamedTuple):
-    """One row of the report's Table 1: weights for means over elements, and a verdict by eye."""
-
-    l2_orig: float
-    l2_added: float
-    kld_encoder: float
-    kld_adder: float
-    verdict: str
-
-
-NINES, A_NUMBER = "only fuzzy nines", "just a number with fuzzy nines"
-OTHERS, CORRECT = "numbers different from the target", "correct"
-
-TABLE1 = (
-    Weighting(0.1, 0.5, 0.00001, 0.00001, NINES),
-    Weighting(0.1, 0.5, 0.0001, 0.0001, NINES),
-    Weighting(0.3, 0.7, 0.0001, 0.0002, NINES),
-    Weighting(0.5, 0.5, 0.0005, 0.0005, NINES),
-    Weighting(0.7, 0.7, 0.0002, 0.0002, NINES),
-    Weighting(1, 1, 0.0005, 0.0005, NINES),
-    Weighting(0.5, 0.5, 0.0001, 0.0002, A_NUMBER),
-    Weighting(0.6, 0.8, 0.00015, 0.00015, A_NUMBER),
-    Weighting(1, 1, 0.0001, 0.0001, A_NUMBER),
-    Weighting(1, 1, 0.0001, 0.0001, A_NUMBER),
-    Weighting(1.2, 0.8, 0.00005, 0.00005, A_NUMBER),
-    Weighting(1, 0.2, 0.0001, 0.0001, OTHERS),
-    Weighting(1, 0.4, 0.0001, 0.0005, OTHERS),
-    Weighting(1, 0.4, 0.0001, 0.0005, OTHERS),
-    Weighting(0.9, 0.1, 0.0002, 0.0002, OTHERS),
-    Weighting(0.1, 1, 0.00001, 0.00001, CORRECT),
-)
-"""Sixteen rows, fourteen different ones: two stand there twice. Source: report, section 5.2."""
 
 
 def kept_table() -> tuple[dict[str, Any], NDArray[np.uint8]]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import hashlib
 import http.server
 import os
 import socket
@@ -324,6 +325,38 @@ def test_a_server_sends_the_official_files_gzipped(
             data._from_server(address, "train-images-idx3-ubyte")
 
 
+def test_writers_stand_beside_their_digits_wherever_these_go(
+    official: dict[str, bytes], shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In QMNIST's order: class, series, writer and five more numbers for each of 60,000."""
+    rows = np.zeros((12_000, 8), ">i4")
+    rows[:, 2] = np.arange(12_000) // 34
+    known = struct.pack(">3i", 3074, 12_000, 8) + rows.tobytes()
+    name = "qmnist-test-labels-idx2-int"
+    for dataset, file, content in [
+        *(("MNIST", file, content) for file, content in official.items()),
+        ("QMNIST", name, known),
+    ]:
+        (shelf / dataset / "raw").mkdir(parents=True, exist_ok=True)
+        (shelf / dataset / "raw" / f"{file}.gz").write_bytes(gzip.compress(content))
+    assert load_digits(split="test").writer is None
+    wrong = pytest.raises(RuntimeError, match=f"QMNIST cannot be found or fetched: {name}")
+    with wrong, pytest.warns(UserWarning, match=r"set aside as .*\.damaged"):
+        load_digits(split="test", writers=True)  # not the official file
+    (shelf / "QMNIST" / "raw" / f"{name}.gz.damaged").rename(
+        shelf / "QMNIST" / "raw" / f"{name}.gz"
+    )
+    digest = hashlib.md5(known, usedforsecurity=False).hexdigest()
+    monkeypatch.setitem(data._MD5, ("QMNIST", name), digest)
+    digits = load_digits(split="test", writers=True)
+    assert torch.equal(digits.writer, torch.arange(10_000) // 34)
+    some = digits.subset(50)
+    for image, writer in zip(some.images, some.writer, strict=True):
+        places = (digits.images == image).all((1, 2)).nonzero()[:, 0]
+        assert writer in digits.writer[places]
+    assert torch.equal(some.mirrored().resized(32).writer, some.writer)
+
+
 def test_servers_are_those_of_torchvision_and_a_broken_one_is_no_hindrance(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -331,6 +364,10 @@ def test_servers_are_those_of_torchvision_and_a_broken_one_is_no_hindrance(
 
     assert data._servers("MNIST") == datasets.MNIST.mirrors
     assert data._servers("FashionMNIST") == datasets.FashionMNIST.mirrors
+    (address,) = data._servers("QMNIST")
+    addresses = [url for kind in ("train", "test") for url, _ in datasets.QMNIST.resources[kind]]
+    for kind in ("train", "test"):
+        assert f"{address}qmnist-{kind}-labels-idx2-int.gz" in addresses
     monkeypatch.setitem(sys.modules, "torchvision", None)
     assert data._servers("MNIST") == []
 

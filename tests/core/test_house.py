@@ -43,7 +43,10 @@ ORDER = (
     "__main__",
 )
 """The core; each module imports those before it. ``config`` alone looks ahead, in two methods."""
+BEYOND_FIVE = ("studies.counting", "studies.hand")
+"""What answers none of the five documents, but goes on from them."""
 BESIDE = {
+    "hand_training": {"counting", "hand"},
     "auto_decoder_training": {"auto_decoder"},  # two files, one study
     "features": {"auto_decoder", "corrupted", "latent", "sweeps"},
     "latent": {"auto_decoder", "corrupted", "features", "sweeps"},
@@ -148,7 +151,9 @@ def lines_of(names: list[str]) -> int:
 def test_the_house_is_small() -> None:
     assert lines_of(["network"]) <= 350
     assert lines_of(CORE) <= 5800
-    assert lines_of([name for name in MODULES if not name.startswith("course")]) <= 8300
+    five = [name for name in MODULES if not name.startswith(("course", *BEYOND_FIVE))]
+    assert lines_of(five) <= 8300
+    assert lines_of([name for name in MODULES if name.startswith(BEYOND_FIVE)]) <= 600
     assert len(list(PACKAGE.glob("*.py"))) <= 20
 
 

@@ -22,7 +22,8 @@ from learn2add.measures import (
     summarise,
 )
 from learn2add.runs import kept_file
-from learn2add.studies.table1 import NINES, OTHERS, TABLE1, kept_table
+from learn2add.studies.table1 import kept_table
+from tools.experiments.table1 import NINES, OTHERS, TABLE1
 
 ROOT = Path(__file__).parents[2]
 

@@ -295,8 +295,8 @@ def test_addition_data_takes_less_than_10_megabytes_beyond_the_digits() -> None:
 
 @pytest.mark.slow
 def test_importing_takes_little_longer_than_torch_alone() -> None:
-    started = footprint.starts(3)
-    assert [start.seconds > 0 for start in started.values()] == [True] * 3
+    started = footprint.starts(2)
+    assert len(started) == 3 and all(start.seconds > 0 for start in started.values())
     for start in started.values():
         assert start.beyond <= 2.5
         assert start.memory > 50e6
@@ -304,9 +304,9 @@ def test_importing_takes_little_longer_than_torch_alone() -> None:
 
 @pytest.mark.slow
 def test_faster_than_the_usual_loop_without_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = replace(benchmark_config(), train_size=5000)  # a whole epoch takes minutes
+    config = replace(benchmark_config(), train_size=2560)  # a whole epoch takes minutes
     monkeypatch.setattr("tools.benchmark.compare.benchmark_config", lambda *_: config)
-    speeds = {speed.name: speed for speed in compare(steps=6, repeats=5, epochs=1).speeds}
+    speeds = {speed.name: speed for speed in compare(steps=4, repeats=5, epochs=1).speeds}
     assert speeds[USUAL].ratio == 1
     fast = default_precision(default_device())
     assert len(speeds) == (3 if fast == "bfloat16" else 2)

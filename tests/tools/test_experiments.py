@@ -9,8 +9,16 @@ from pathlib import Path
 import pytest
 
 from learn2add.data import load_digits
+from learn2add.evidence import kept_seeds
 from learn2add.judge import load_judge
-from tools.experiments import code_sizes, hyper_parameters, long_codes, seeds, time_to_quality
+from tools.experiments import (
+    code_sizes,
+    counting,
+    hyper_parameters,
+    long_codes,
+    seeds,
+    time_to_quality,
+)
 
 TOOLS = Path(__file__).parents[2] / "tools"
 
@@ -66,6 +74,28 @@ def test_time_to_quality_measures_both_splits(tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_adders_and_hands_are_measured_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEARN2ADD_RUNS", str(tmp_path / "runs"))
+    words = ["--budget", "smoke", "--seeds", "1", "--folder", str(tmp_path / "kept")]
+    counting.main(words)
+    rows = kept_seeds(tmp_path / "kept")
+    assert set(rows) == {
+        *(f"adders-{rule}-random" for rule in counting.RULES),
+        *(f"adders-{rule}-similar" for rule in counting.RULES if rule != "small"),
+        *(f"cells-{rule}-6" for rule in ("assigned", "counting")),
+        *("joint-hand", "joint-one"),
+    }
+    row = rows["adders-matrix-similar"]
+    assert {"parameters", "held_out", "dead", "one_less", "slant", "sharpness"} < set(row)
+    assert rows["joint-hand"]["cells"].shape == (1, 10, 10)
+    assert {"counting_held_out", "hand_slant", "sharpness"} < set(rows["joint-hand"])
+    assert "taught_one" in rows["joint-one"]
+    written = {file: file.stat().st_mtime_ns for file in (tmp_path / "kept").iterdir()}
+    counting.main(words)
+    assert written == {file: file.stat().st_mtime_ns for file in (tmp_path / "kept").iterdir()}
+
+
+@pytest.mark.slow
 def test_code_sizes_are_trained_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LEARN2ADD_RUNS", str(tmp_path / "runs"))
     words = ["--sizes", "1", "30", "--budget", "smoke", "--folder", str(tmp_path / "kept")]
@@ -112,11 +142,13 @@ def test_a_search_is_kept_and_goes_on(tmp_path, monkeypatch, capsys):
     assert json.loads((tmp_path / "kept" / "draws-smoke.json").read_text()) == table
 
 
-def test_results_have_the_table_of_the_kept_runs(capsys):
+def test_results_have_the_tables_of_the_kept_runs(capsys):
     runpy.run_path(str(TOOLS / "results.py"), run_name="__main__")
-    table = capsys.readouterr().out
-    assert table.count("\n") > 2 + 12 + 3  # head, Part II, Parts III and IV
-    assert table in (TOOLS.parent / "RESULTS.md").read_text()
+    runs, adders = capsys.readouterr().out.split("\n\n")
+    assert runs.count("\n") > 2 + 12 + 3  # head, Part II, Parts III and IV
+    assert adders.count("\n") == 2 + 7 + 2
+    text = (TOOLS.parent / "RESULTS.md").read_text()
+    assert runs in text and adders in text
 
 
 SCRIPTS = [
@@ -127,8 +159,21 @@ SCRIPTS = [
 ]
 
 
+HELPED = """
+import runpy, sys
+for script in sys.argv[1:]:
+    sys.argv = [script, "--help"]
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as end:
+        assert not end.code, script
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("script", [name for name in SCRIPTS if not name.endswith("_keep.py")])
-def test_a_tool_runs_from_any_folder(script, tmp_path):
-    words = [sys.executable, str(TOOLS / script), "--help"]
-    subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)
+def test_tools_run_from_any_folder(tmp_path):
+    """All in one process, which imports torch once."""
+    scripts = [str(TOOLS / name) for name in SCRIPTS if not name.endswith("_keep.py")]
+    words = [sys.executable, "-c", HELPED, *scripts]
+    done = subprocess.run(words, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert done.stdout.count("usage:") == len(scripts) > 10

@@ -10,9 +10,16 @@ from learn2add import runs
 from learn2add.data import load_digits
 from learn2add.judge import load_judge
 from learn2add.runs import load_or_train
-from learn2add.studies.table1 import TABLE1, Weighting
 from tools.experiments import table1
-from tools.experiments.table1 import RANGES, main, measure, search_weights, weighting_config
+from tools.experiments.table1 import (
+    RANGES,
+    TABLE1,
+    Weighting,
+    main,
+    measure,
+    search_weights,
+    weighting_config,
+)
 
 
 @pytest.fixture(autouse=True)
