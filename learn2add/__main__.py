@@ -21,7 +21,7 @@ import tyro
 from tyro.conf import DisallowNone, FlagCreatePairsOff, Positional, arg
 
 import learn2add
-from learn2add.config import LossWeights, RunConfig, Stage
+from learn2add.config import HELD_OUT, LossWeights, RunConfig, Stage
 
 # torch takes seconds to import, so commands import what they need when they run.
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Silent = Annotated[DisallowNone[T | None], arg(help_behavior_hint="")]
 """The type of an option whose help says what happens without it."""
-HELD_OUT = ((0, 3), (0, 8), (1, 6), (2, 2), (2, 5), (3, 4), (4, 1), (5, 3), (6, 2), (7, 1))
-"""Ten (digit, addend) cells; each of their digits, addends and sums occurs in others."""
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Balance = Literal["natural", "sums", "cells", "digits", "mixed"]
 BALANCES = get_args(Balance)
+HELD_OUT = ((0, 3), (0, 8), (1, 6), (2, 2), (2, 5), (3, 4), (4, 1), (5, 3), (6, 2), (7, 1))
+"""Ten (digit, addend) cells; each of their digits, addends and sums occurs in others."""
 Model = Literal[
     "autoencoder",
     "variational_autoencoder",

@@ -89,8 +89,10 @@ class Digits:
         return replace(self, images=torch.from_numpy(images).to(self.images.device))
 
     def to(self, device: torch.device | str) -> "Digits":
-        """Return the digits with both tensors on ``device``."""
-        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+        """Return the digits with all tensors on ``device``."""
+        writer = None if self.writer is None else self.writer.to(device)
+        images, labels = self.images.to(device), self.labels.to(device)
+        return replace(self, images=images, labels=labels, writer=writer)
 
     def subset(self, n: int, seed: int | None = None) -> "Digits":
         """Return the first ``n`` digits of an order that takes the classes in turn.

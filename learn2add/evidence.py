@@ -234,15 +234,11 @@ def kept_seeds(folder: str | Path | None = None) -> dict[str, dict[str, NDArray[
     folder = kept_file(SEEDS) if folder is None else Path(folder)
     if folder is None:
         raise FileNotFoundError(f"no kept runs/{SEEDS}; tools/experiments/seeds.py makes it")
-    rows: dict[str, dict[int, dict[str, float]]] = {}
-    for file in folder.glob("*.json"):
-        name, seed = file.stem.rsplit("-", 1)
-        rows.setdefault(name, {})[int(seed)] = json.loads(file.read_text())
+    rows: dict[str, list[dict[str, float]]] = {}
+    for file in sorted(folder.glob("*.json"), key=lambda file: int(file.stem.split("-")[-1])):
+        rows.setdefault(file.stem.rpartition("-")[0], []).append(json.loads(file.read_text()))
     return {
-        name: {
-            key: np.array([found[seed][key] for seed in sorted(found)])
-            for key in next(iter(found.values()))
-        }
+        name: {key: np.array([row[key] for row in found]) for key in found[0]}
         for name, found in sorted(rows.items())
     }
 

@@ -336,17 +336,18 @@ class BatchStep(JointStep):
 
     def batches(self, generator: torch.Generator) -> Iterator[InBatch]:
         """Yield batches of each digit equally often."""
-        shape, targets = (self.targets.per_class,), self.targets
+        targets = self.targets
         for _ in range(self.steps):
-            at = [
-                members[torch.randint(len(members), shape, generator=generator, device=self.device)]
-                for members in self.classes
-            ]
-            x = self.varied(torch.cat(at), generator)
+            x = self.varied(self.drawn(generator), generator)
             addends = self.blurred(targets.addend, generator)
             addend = targets.draw(generator)
             noise = self.noise(len(x), 2, generator)
             yield InBatch(x, addend, self.blurred(addend, generator), addends, *noise)
+
+    def drawn(self, generator: torch.Generator) -> Tensor:
+        """Return which images make a batch: of each digit equally many, in order of digits."""
+        shape, options = (self.targets.per_class,), {"generator": generator, "device": self.device}
+        return torch.cat([m[torch.randint(len(m), shape, **options)] for m in self.classes])
 
     def __call__(self, batch: tuple[Tensor, ...]) -> Result:
         """As in the parent class; of validation pairs, or of a batch of this class."""
@@ -384,13 +385,13 @@ class BatchStep(JointStep):
             nats = gaussian_kl_from_moments(*moments, p)
             loss = loss + weights.match * (targets.weight * nats).mean()
         if weights.contrast:
-            around = Gaussian(z_sum.float(), torch.zeros_like(z_sum)) if p is None else p
-            loss = loss + weights.contrast * self.contrast(z, around)
+            loss = loss + weights.contrast * self.contrast(z, z_sum, p)
         return loss
 
-    def contrast(self, z: Tensor, p: Gaussian) -> Tensor:
+    def contrast(self, z: Tensor, z_sum: Tensor, p: Gaussian | None = None) -> Tensor:
         """Return -ln of the share that p gives to right codes among all: InfoNCE, in nats."""
         targets = self.targets
+        p = Gaussian(z_sum.float(), torch.zeros_like(z_sum)) if p is None else p
         shares = gaussian_log_densities(p, z).unflatten(1, (10, -1)).logsumexp(2)  # [P, digits]
         total = targets.digit[targets.input] + targets.addend.long()
         nats = F.cross_entropy(shares, total, reduction="none")

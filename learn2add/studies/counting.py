@@ -2,8 +2,8 @@
 
 The assignment's adder is told the addend as a number, and learns 55 cells; this one has a single
 network for "one more". What it is given beyond the assignment is that structure, nothing else, and
-it is what lets it add where it was never taught. Sources: W. Schwarzschild et al., arXiv
-2106.04537, for steps with shared weights that are repeated more often than in training.
+it is what lets it add where it was never taught. Source: A. Schwarzschild et al., arXiv 2106.04537,
+for steps with shared weights that are repeated more often than in training.
 """
 
 import math
@@ -13,15 +13,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from learn2add.config import RunConfig
+from learn2add.config import HELD_OUT, RunConfig
 from learn2add.data import BATCH, Digits, in_batches
 from learn2add.judge import Judge
 from learn2add.measures import SumScores, add, held_out_mean
 from learn2add.network import Adder, check_shape, in_float32
 from learn2add.pairs import CELLS
 
-HELD_OUT = ((0, 3), (0, 8), (1, 6), (2, 2), (2, 5), (3, 4), (4, 1), (5, 3), (6, 2), (7, 1))
-"""Ten (digit, addend) cells, those of the kept run part4/held_out."""
 BEYOND_ONE = tuple(cell for cell in CELLS if cell[1] > 1)
 """The 36 cells that "+ 0" and "+ 1" are not."""
 
@@ -29,7 +27,7 @@ BEYOND_ONE = tuple(cell for cell in CELLS if cell[1] > 1)
 class CountingAdder(nn.Module):
     """``z + step(z)``, ``addend`` times; what is left below 1 is a part of a step.
 
-    The code never stands still: a step of 0.5 goes half of the way to the next digit's code.
+    A step of 0.5 goes half of the way to the next digit's code; "+ 0" leaves a code as it is.
     """
 
     def __init__(self, code_size: int = 7, width: int = 192) -> None:

@@ -6,9 +6,9 @@ of the input among the digits of the sum. Sources of the four measures: D. Castr
 Morpho-MNIST, J. Machine Learning Research 20 (2019) 178.
 """
 
-import contextlib
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import cv2
@@ -98,6 +98,7 @@ def hand_of(digits: Digits) -> np.ndarray:
     scores = np.zeros((len(digits), len(MATTERS)))
     measured = shapes(digits.images)[:, [SHAPES.index(name) for name in MATTERS]]
     for members in digits.by_class():
+        members = members.cpu()
         ranks = rankdata(np.nan_to_num(measured[members]), axis=0) / (len(members) + 1)
         scores[members] = norm.ppf(ranks) * list(MATTERS.values())
     return scores
@@ -107,17 +108,17 @@ def hand_of(digits: Digits) -> np.ndarray:
 def style_neighbours(digits: Digits, count: int) -> Tensor:
     """Return for each image and each digit the images of that digit in the most similar hands.
 
-    int64 ``[N, 10, count]``; no image is its own neighbour.
+    int64 ``[N, 10, count]``, on the digits' device; no image is its own neighbour.
     """
     from scipy.spatial import cKDTree
 
     scores, found = hand_of(digits), []
     for members in digits.by_class():
-        near = members.numpy()[cKDTree(scores[members]).query(scores, k=count + 1)[1]]
+        near = members.cpu().numpy()[cKDTree(scores[members]).query(scores, k=count + 1)[1]]
         itself = near == np.arange(len(digits))[:, None]
         itself[~itself.any(1), -1] = True  # of all others the farthest is left out
         found.append(near[~itself].reshape(len(digits), count))
-    return torch.from_numpy(np.stack(found, 1))
+    return torch.from_numpy(np.stack(found, 1)).to(digits.labels.device)
 
 
 class Hand(NamedTuple):
@@ -208,6 +209,7 @@ def by_writer(scores: SumScores, digits: Digits, resamples: int = 2000) -> dict[
     drawn anew; the digits of one hand are right or wrong together, so by images it is too narrow.
     ``writers_wrong`` of ``writers`` have a wrong sum, ``writers_of_half`` own half of all of them.
     """
+    digits = digits.to("cpu")
     names, writer = np.unique(digits.writer, return_inverse=True)
     right, count = np.zeros((2, len(names), 10, 10))
     for digit, members in enumerate(digits.by_class()):
@@ -238,18 +240,25 @@ def hand_evidence(model: nn.Module, digits: Digits, scores: SumScores) -> dict[s
     kept = hand_kept(model, digits)._asdict()
     found = {f"hand_{name}": kept[name] for name in SHAPES}
     found |= {"hand_variety": kept["variety"], "sharpness": kept["sharpness"]}
-    with contextlib.suppress(RuntimeError):  # QMNIST's labels can be neither found nor fetched
-        whole = load_digits(digits.dataset, digits.split, writers=True)
-        if len(whole) == len(digits):
-            means = whole.class_means()[:, None]
-            drawn = {
-                "": lambda at, addend: add(model, whole.images[at], addend),
-                "_class_mean": lambda at, addend: means[whole.labels[at] + addend],
-                "_real": lambda at, _: as_float(whole.images[at]),  # another of their own
-            }
-            for name, draw in drawn.items():
-                cells = CELLS if name != "_real" else CELLS_OF_ZERO
-                retrieval, mse = own_writers(draw, whole, cells)
-                found |= {f"writer_retrieval{name}": retrieval, f"own_writer_mse{name}": mse}
-            found |= by_writer(scores, whole)
-    return found
+    if (digits := with_writers(digits)).writer is None:
+        return found
+    means = digits.class_means()[:, None]
+    drawn = {
+        "": lambda at, addend: add(model, digits.images[at], addend),
+        "_class_mean": lambda at, addend: means[digits.labels[at] + addend],
+        "_real": lambda at, _: as_float(digits.images[at]),  # another of their own
+    }
+    for name, draw in drawn.items():
+        cells = CELLS if name != "_real" else CELLS_OF_ZERO
+        retrieval, mse = own_writers(draw, digits, cells)
+        found |= {f"writer_retrieval{name}": retrieval, f"own_writer_mse{name}": mse}
+    return found | by_writer(scores, digits)
+
+
+def with_writers(digits: Digits) -> Digits:
+    """Return the digits of a whole split with their writers, if these can be found or fetched."""
+    try:
+        whole = load_digits(digits.dataset, digits.split, writers=True).to(digits.labels.device)
+    except RuntimeError:
+        return digits
+    return replace(digits, writer=whole.writer) if len(whole) == len(digits) else digits

@@ -9,15 +9,14 @@ from torch import Tensor, nn
 
 from learn2add import recipes
 from learn2add.checks import check_choice
-from learn2add.config import LossWeights, Stage
+from learn2add.config import HELD_OUT, LossWeights, Stage
 from learn2add.data import Digits, as_float
 from learn2add.judge import Judge
 from learn2add.losses import image_loss, squared_error
 from learn2add.measures import SumScores
-from learn2add.network import Gaussian
 from learn2add.pairs import Pairs, cell_weights
 from learn2add.steps import AdderStep, BatchStep, PairsStep, Result, Step, squares
-from learn2add.studies.counting import HELD_OUT, CountingConfig
+from learn2add.studies.counting import CountingConfig
 from learn2add.studies.hand import hand_evidence, style_neighbours
 
 
@@ -29,16 +28,13 @@ class InSimilarHand(PairsStep):
         generator = torch.Generator(self.device).manual_seed(0)
         self.fixed = self.similar(self.fixed, self.validation, generator)
 
-    def neighbours(self, digits: Digits) -> Tensor:
-        """Return the table of :func:`style_neighbours` of the training or validation digits."""
-        return style_neighbours(digits, self.config.neighbours).to(self.device)
-
     def similar(self, pairs: Pairs, digits: Digits, generator: torch.Generator) -> Pairs:
         """Return the pairs with targets of the same digits in similar hands."""
         options = {"generator": generator, "device": self.device}
         which = torch.randint(self.config.neighbours, pairs.input.shape, **options)
         total = digits.labels[pairs.target]
-        return pairs._replace(target=self.neighbours(digits)[pairs.input, total, which])
+        near = style_neighbours(digits, self.config.neighbours)
+        return pairs._replace(target=near[pairs.input, total, which])
 
 
 class SimilarAdderStep(InSimilarHand, AdderStep):
@@ -66,32 +62,28 @@ class SimilarStep(InSimilarHand, BatchStep):
     """Encoder, adder and decoder together, on batches that hold every digit equally often.
 
     The loss is ``l2_orig`` x reconstruction + ``l2_added`` x image of the sum, against the mean
-    image of all neighbours (equal in expectation to one of them, and less noise), + ``contrast``.
+    image of all neighbours (equal in expectation to one of them, and less noise), + ``code`` x
+    difference from the code of one neighbour + ``contrast``.
     """
 
     def batches(self, generator: torch.Generator) -> Iterator[SimilarBatch]:
         """Yield batches; every digit's addends are drawn as often as the balance says."""
-        targets, table = self.targets, self.neighbours(self.train)
-        shape = (targets.per_class,)
+        targets, table = self.targets, style_neighbours(self.train, self.config.neighbours)
         cells = cell_weights(self.stage.balance, self.config.held_out).to(self.device)
         of_digit = (cells.sum(1) / cells.sum() * 10)[targets.digit]
         # A digit none of whose cells is trained is not an input; which is drawn for it is the same.
         odds = torch.where(cells.sum(1, keepdim=True) > 0, cells, 1.0)[targets.digit]
         for _ in range(self.steps):
-            at = torch.cat(
-                [
-                    members[torch.randint(len(members), shape, generator=generator)]
-                    for members in self.classes
-                ]
-            )
+            at = self.drawn(generator)
             addend = torch.multinomial(odds, 1, generator=generator)[:, 0]
             total = (targets.digit + addend).clamp(max=9)
             near = self.train.images[table[at, total]]  # [B, neighbours, S, S]
             y = near.float().mean(1, keepdim=True) / 255
-            x = self.train.images[at]
-            which = torch.randint(near.shape[1], (len(x),), generator=generator)
-            one = near[torch.arange(len(x)), which]
-            yield SimilarBatch(x, addend.float(), targets.addend, y, one, of_digit)
+            which = torch.randint(near.shape[1], at.shape, generator=generator, device=self.device)
+            one = near[torch.arange(len(at), device=self.device), which]
+            yield SimilarBatch(
+                self.train.images[at], addend.float(), targets.addend, y, one, of_digit
+            )
 
     def __call__(self, batch: tuple[Tensor, ...]) -> Result:
         """Return the loss; squares of reconstruction (``rmse``) and sum (``sum_rmse``)."""
@@ -113,8 +105,7 @@ class SimilarStep(InSimilarHand, BatchStep):
             found["sum_rmse"] = squares(logits[1], batch.y)
         if weights.contrast:
             pairs = self.model.adder(z[self.targets.input], batch.addends)
-            around = Gaussian(pairs.float(), torch.zeros_like(pairs))
-            total = total + weights.contrast * self.contrast(z, around)
+            total = total + weights.contrast * self.contrast(z, pairs)
         return total, found
 
 

@@ -1,5 +1,8 @@
 """Adders that count: their arithmetic, and that one step learned is all steps learned."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -46,6 +49,17 @@ def test_a_fraction_is_a_part_of_a_step(adder: torch.nn.Module) -> None:
         halfway = (adder(z, at(1)) + adder(z, at(2))) / 2
         assert torch.allclose(adder(z, at(1.5)), halfway, atol=1e-6)
     assert not torch.allclose(adder(z, at(1.5)), adder(z, at(1)))
+
+
+def test_the_class_that_notebook_12_shows_is_the_packages() -> None:
+    file = Path(__file__).parents[2] / "notebooks" / "12_a_rule_and_your_hand.ipynb"
+    cells = ["".join(cell["source"]) for cell in json.loads(file.read_text())["cells"]]
+    (shown,) = (text for text in cells if text.startswith("class Counting("))
+    exec(shown, names := {"nn": torch.nn})
+    own, packages = names["Counting"](7), CountingAdder(7)
+    own.load_state_dict(packages.state_dict())
+    z, addend = torch.randn(12, 7), torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9])
+    assert torch.allclose(own(z, addend), packages(z, addend), atol=1e-6)
 
 
 def test_the_matrix_undoes_its_steps_below_zero() -> None:

@@ -2,10 +2,11 @@
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from tqdm import tqdm
 
 from learn2add.checkpoints import write_atomically
@@ -13,6 +14,7 @@ from learn2add.config import RunConfig
 from learn2add.data import Digits, load_digits
 from learn2add.hardware import default_device
 from learn2add.runs import Run, free_first, load, load_or_train
+from learn2add.train import Progress, build_model, run_epoch
 
 KEPT = Path(__file__).parents[2] / "runs"
 
@@ -42,6 +44,22 @@ def trained(configs: dict[Path, RunConfig]) -> dict[Path, Run]:
     for folder in shared(configs):
         load_or_train(configs[folder], folder, progress=False)
     return {folder: load(folder) for folder in configs}
+
+
+def adder_between(
+    kept: Run, config: RunConfig, digits: Sequence[Digits], adder: nn.Module | None = None
+) -> nn.Module:
+    """Train an adder alone, the configuration's or another, between a kept run's two halves."""
+    device, (stage,) = digits[0].images.device, config.stages
+    model = build_model(config)
+    model.adder = adder or model.adder
+    model = model.to(device)
+    for part in ("encoder", "decoder"):
+        getattr(model, part).load_state_dict(getattr(kept.model(device), part).state_dict())
+    step = config.step(stage, model, *digits)
+    with tqdm(total=1, disable=True) as bar:
+        run_epoch(config, Progress(), step, step.optimiser(), bar)
+    return model.eval()
 
 
 def keep(file: Path, found: Any) -> None:

@@ -25,26 +25,23 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from learn2add.config import LossWeights, Stage
+from learn2add.config import HELD_OUT, LossWeights, Stage
 from learn2add.data import Digits
-from learn2add.evidence import evaluate
 from learn2add.hardware import default_device
 from learn2add.judge import load_judge
-from learn2add.measures import SumScores, held_out_mean, judge_sums
+from learn2add.measures import SumScores, held_out_mean, judge_sums, summarise, wilson
 from learn2add.network import parameter_count
 from learn2add.pairs import CELLS
 from learn2add.runs import load, load_or_train, runs_root
 from learn2add.studies.counting import (
     BEYOND_ONE,
-    HELD_OUT,
     CountingAdder,
     CountingConfig,
     arithmetic,
 )
 from learn2add.studies.hand import hand_kept
 from learn2add.studies.hand_training import HandConfig, same_hand
-from learn2add.train import Progress, build_model, run_epoch
-from tools.experiments._keep import digits_of, keep, options
+from tools.experiments._keep import adder_between, digits_of, keep, options
 
 CODES = "part2/conv_transpose-l2-code7"
 """The kept autoencoder between whose halves adders are trained: the assignment's, code size 7."""
@@ -70,34 +67,21 @@ def adder_alone(
     rule: str, similar: bool, held_out: tuple[tuple[int, int], ...], seed: int, budget: str
 ) -> tuple[CountingConfig, nn.Module]:
     """Return a new adder between the encoder and the decoder of the kept autoencoder."""
-    device, kept = default_device(), load(CODES)
+    kept = load(CODES)
     steps = 20 if budget == "smoke" else 700
     stage = Stage("adder", 1, steps, 256, RULES[rule], "one_cycle", balance="cells")
     options = {"code_size": kept.config.code_size, "held_out": held_out, "seed": seed}
     options["rule"] = "counting" if rule == "small" else rule
     kind = HandConfig if similar else CountingConfig
     config = kind((stage,), "addition", weights=LossWeights(), **options)
-    model = build_model(config)
-    if rule == "small":
-        torch.manual_seed(seed)
-        model.adder = CountingAdder(config.code_size, SMALL)
-    model = model.to(device)
-    for part in ("encoder", "decoder"):
-        getattr(model, part).load_state_dict(getattr(kept.model(device), part).state_dict())
-    step = config.step(stage, model, *few_digits(budget))
-    with tqdm(total=1, disable=True) as bar:
-        run_epoch(config, Progress(), step, step.optimiser(), bar)
-    return config, model.eval()
-
-
-def in_cells(scores: SumScores) -> np.ndarray:
-    """Return the share of right sums by digit and addend, ``[10, 10]``; 0 beyond a sum of 9."""
-    return scores.correct / np.maximum(scores.total, 1)
+    torch.manual_seed(seed)
+    small = CountingAdder(config.code_size, SMALL) if rule == "small" else None
+    return config, adder_between(kept, config, few_digits(budget), small)
 
 
 def right(scores: SumScores, held_out: Sequence[tuple[int, int]]) -> dict[str, float | None]:
     """Return the right sums of the cells that were taught, and of those that were not."""
-    table = in_cells(scores)
+    table = wilson(scores.correct, scores.total).value
     taught = [float(table[cell]) for cell in CELLS if cell not in held_out]
     found = {"taught": float(np.mean(taught)), "taught_worst": min(taught)}
     found["dead"] = sum(share < 0.5 for share in taught)
@@ -131,12 +115,10 @@ def joint_row(name: str, seed: int, budget: str) -> dict[str, Any]:
     model, test = run.model(default_device()), digits_of("test", budget)
     judge = load_judge(device=test.images.device)
     scores = judge_sums(model, judge, test)
-    if budget == "smoke":  # all test digits take minutes
-        found = config.evidence(model, judge, test, scores)
-    else:
-        found = evaluate(run, device=default_device())
-    found |= {"seconds": run.result["seconds"]} | right(scores, config.held_out)
-    return found | {"cells": in_cells(scores).round(4).tolist()}
+    found = summarise(scores, test) | {"misread": scores.blame.misread}
+    found |= config.evidence(model, judge, test, scores) | right(scores, config.held_out)
+    cells = np.nan_to_num(wilson(scores.correct, scores.total).value)
+    return found | {"seconds": run.result["seconds"], "cells": cells.round(4).tolist()}
 
 
 def rows_of(arguments: argparse.Namespace) -> dict[str, tuple]:

@@ -20,7 +20,6 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from torch import nn
-from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -32,8 +31,7 @@ from learn2add.hardware import default_device
 from learn2add.judge import Judge, load_judge
 from learn2add.measures import judge_sums, reconstruction_rmse, summarise
 from learn2add.runs import Run, load, load_or_train, runs_root
-from learn2add.train import Progress, build_model, run_epoch
-from tools.experiments._keep import digits_of, keep, options, shared
+from tools.experiments._keep import adder_between, digits_of, keep, options, shared
 
 STEPS = 800
 """Of the joint stage; the quick recipes have 2,000. The autoencoder's stage has half as many."""
@@ -82,16 +80,10 @@ def adder_alone(
     weights = replace(kept.config.weights, contrast=0.0)
     config = replace(kept.config, stages=(stage,), weights=weights, embed_addend=embed, seed=seed)
     config = replace(config, precision="float32")
-    model = build_model(config).to(device)
-    for part in ("encoder", "decoder"):
-        getattr(model, part).load_state_dict(getattr(kept.model(device), part).state_dict())
     # A thousand codes of each digit will do.
     counts = {"train": len(test), "validation": len(test) // 5}
     digits = [load_digits("MNIST", split).to(device).subset(n) for split, n in counts.items()]
-    step = config.step(stage, model, *digits)
-    with tqdm(total=1, disable=True) as bar:
-        run_epoch(config, Progress(), step, step.optimiser(), bar)
-    return right_sums(model.eval(), judge, test)
+    return right_sums(adder_between(kept, config, digits), judge, test)
 
 
 def measured(name: str, seed: int, arguments: argparse.Namespace) -> dict[str, float]:
