@@ -270,9 +270,9 @@ class Add:
         from learn2add import runs
         from learn2add.checkpoints import write_atomically
         from learn2add.data import as_float
+        from learn2add.drawing.photo import read_digit
         from learn2add.judge import load_judge
         from learn2add.measures import add
-        from learn2add.photo import read_digit
 
         if self.output.suffix.lower() != ".png":
             raise ValueError(f"the output must end in .png, not {self.output.name!r}")

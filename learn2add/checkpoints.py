@@ -1,21 +1,27 @@
 """Weights and training state on disk: safetensors only, written atomically, never unpickled."""
 
 import contextlib
+import hashlib
 import json
+import math
 import os
+import re
 import uuid
 import zlib
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from learn2add.optim import moments_of
 
 PACKED, SCALE, SHAPE = "|deflated", "|scale", "|shape"
+NO_CHECKSUM = "0" * 64
+"""Stands in a file where its SHA-256 will, while that is computed."""
 
 
 class CheckpointError(RuntimeError):
@@ -33,6 +39,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _keep_names(path.parent)
     except OSError as error:
         raise OSError(f"cannot write {path}: {error.strerror or error}") from error
     finally:  # also when interrupted
@@ -40,26 +47,56 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def _keep_names(folder: Path) -> None:
+    """Make the names in a folder survive a power cut, where the system can (Windows cannot)."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def remove_half_written(folder: Path) -> None:
+    """Remove what :func:`write_atomically` left in a folder when its process was killed."""
+    for file in folder.glob(".*.????????"):
+        if re.fullmatch(r"\..+\.[0-9a-f]{8}", file.name):
+            file.unlink(missing_ok=True)
+
+
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write tensors, and facts as JSON in the file's header."""
+    """Write tensors, and facts as JSON in the file's header, with the SHA-256 of it all."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, to_bytes(contiguous, {"facts": json.dumps(facts)}))
+    content = to_bytes(contiguous, {"facts": json.dumps(facts | {"sha256": NO_CHECKSUM})})
+    checksum = hashlib.sha256(content).hexdigest()
+    write_atomically(path, content.replace(NO_CHECKSUM.encode(), checksum.encode(), 1))
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_tensors(
+    path: Path, remedy: str = "delete its folder to train again"
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what :func:`save_tensors` wrote.
 
     Raises:
         CheckpointError: The file is missing, damaged, or of another kind (a pickle, say).
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            facts = json.loads((file.metadata() or {}).get("facts", "{}"))
-    except (SafetensorError, OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); {remedy}") from error
+    try:
+        tensors = from_bytes(content)
+        length = 8 + int.from_bytes(content[:8], "little")
+        labels = json.loads(content[8:length]).get("__metadata__") or {}
+        facts = json.loads(labels.get("facts", "{}"))
+        checksum = facts.pop("sha256", "").encode()
+        blank = content[:length].replace(checksum, NO_CHECKSUM.encode(), 1) + content[length:]
+        if checksum and hashlib.sha256(blank).hexdigest().encode() != checksum:
+            raise ValueError("its checksum is wrong")
+    except (SafetensorError, ValueError, AttributeError, RecursionError, MemoryError) as error:
         raise CheckpointError(
-            f"{path} is missing, damaged or not a safetensors file ({error}); "
-            "delete it to train again. Other formats are never read, as they can hold code."
+            f"{path} is damaged or not a safetensors file ({error}); {remedy}. "
+            "Other formats are never read, as they can hold code."
         ) from error
     return tensors, facts
 
@@ -71,20 +108,34 @@ def unpack_weights(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     scale (``tools/publish.py`` packs).
     """
     found = {}
-    for key, tensor in tensors.items():
-        name = key.removesuffix(PACKED)
-        if name == key:
-            if not key.endswith((SCALE, SHAPE)):
-                found[key] = tensor.float()
+    for name, shape in shapes_of(tensors).items():
+        if name in tensors:
+            found[name] = tensors[name].float()
             continue
         try:
-            steps = bytearray(zlib.decompress(tensor.numpy().tobytes()))
-            rows = torch.frombuffer(steps, dtype=torch.int8).view(len(tensors[name + SCALE]), -1)
-            scaled = rows * tensors[name + SCALE][:, None]
-            found[name] = scaled.view(tensors[name + SHAPE].tolist())
+            scale, size = tensors[name + SCALE], math.prod(shape)
+            inflater = zlib.decompressobj()
+            # No more than the shape says: a small file cannot fill the memory.
+            steps = inflater.decompress(tensors[name + PACKED].numpy().tobytes(), size + 1)
+            if len(steps) != size or not inflater.eof:
+                raise ValueError(f"not {size} bytes")
+            rows = torch.frombuffer(bytearray(steps), dtype=torch.int8).view(len(scale), -1)
+            found[name] = (rows * scale[:, None]).view(shape)
         except (zlib.error, KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(f"{path} is damaged: {name} cannot be unpacked") from error
     return found
+
+
+def shapes_of(tensors: dict[str, Tensor]) -> dict[str, list[int]]:
+    """Return the shape of each weight in a file, packed or not."""
+    shapes = {}
+    for key, tensor in tensors.items():
+        name, _, part = key.partition("|")
+        if not part:
+            shapes[name] = list(tensor.shape)
+        elif key.endswith(SHAPE):
+            shapes[name] = tensor.tolist()
+    return shapes
 
 
 def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
@@ -94,13 +145,12 @@ def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
         CheckpointError: The file is damaged, or its tensors are not those of this model.
     """
     tensors, facts = load_tensors(path)
-    tensors = unpack_weights(path, tensors)
     expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    came = {name: list(tensor.shape) for name, tensor in tensors.items()}
+    came = shapes_of(tensors)
     if came != expected:
         odd = sorted(name for name in expected | came if expected.get(name) != came.get(name))
         raise CheckpointError(f"{path} holds another model: {', '.join(odd[:5])} do not fit")
-    model.load_state_dict(tensors)
+    model.load_state_dict(unpack_weights(path, tensors))
     return facts
 
 
@@ -125,14 +175,14 @@ def unpack_optimiser(
     path: Path, tensors: dict[str, Tensor], optimiser: torch.optim.Optimizer
 ) -> None:
     """Put the optimiser's tensors of :func:`pack_state`, read from ``path``, back."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimiser."):
-            _, number, key = name.split(".", 2)
-            state.setdefault(int(number), {})[key] = tensor
     groups = optimiser.state_dict()["param_groups"]
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
     try:
+        for name, tensor in tensors.items():
+            if name.startswith("optimiser."):
+                _, number, key = name.split(".", 2)
+                state.setdefault(int(number), {})[key] = tensor
         if sorted(state) != list(range(len(parameters))):
             raise KeyError(f"moments of {len(state)} parameters, not of {len(parameters)}")
         for number, parameter in enumerate(parameters):

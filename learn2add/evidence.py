@@ -28,6 +28,7 @@ from learn2add.measures import (
     reconstruction_rmse,
     summarise,
 )
+from learn2add.network import code_of
 from learn2add.pairs import CELLS
 from learn2add.runs import Run, digits_of, kept_file
 
@@ -121,14 +122,17 @@ def sampled_sums(
     real = [as_float(digits.images[members]) for members in digits.by_class()]
     spread = [float(x.var(0).mean()) for x in real]
     features = [judge.features(x).cpu().numpy() for x in real]
+    codes = [code_of(model.encoder, x[:per_cell]) for x in real]
     found = []
     for temperature in temperatures:
         generator = torch.Generator(digits.images.device).manual_seed(seed)
         accuracy, diversity, drawn = [], [], [[] for _ in range(10)]
         for digit, addend in CELLS:
-            x, total = real[digit][:per_cell], digit + addend
-            addends = torch.full((len(x),), float(addend), device=x.device)
-            y_hat = model.sample(x, addends, temperature=temperature, generator=generator)
+            (z, q), total = codes[digit], digit + addend
+            addends = torch.full((len(z),), float(addend), device=z.device)
+            z = z if q is None else q.draw(temperature, generator)
+            z_sum, p = code_of(model.adder, z, addends)
+            y_hat = model.decoder(z_sum if p is None else p.draw(temperature, generator))
             seen = judge.features(y_hat)
             right = judge.read_features(seen).argmax(1) == total
             accuracy.append(float(right.double().mean()))

@@ -18,7 +18,12 @@ import filelock
 import torch
 from torch import nn
 
-from learn2add.checkpoints import CheckpointError, load_weights, write_atomically
+from learn2add.checkpoints import (
+    CheckpointError,
+    load_weights,
+    remove_half_written,
+    write_atomically,
+)
 from learn2add.config import RunConfig
 from learn2add.data import Digits, load_digits
 from learn2add.hardware import default_device, describe, keep_freed_memory
@@ -71,7 +76,7 @@ class Run:
 def runs_root() -> Path:
     """Return where runs are written: ``LEARN2ADD_RUNS``, else the checkout's or ``./runs``."""
     if chosen := os.environ.get("LEARN2ADD_RUNS"):
-        return Path(chosen)
+        return Path(chosen).expanduser()
     return _checkout_runs() or Path.cwd() / "runs"
 
 
@@ -170,6 +175,7 @@ def load_or_train(
             return _read(folder)
     build_model(config)  # what cannot be built leaves no folder behind
     with locked(folder):
+        remove_half_written(folder)
         if (folder / "config.json").exists():  # another process may have come first
             _check_config(config, folder)
         else:

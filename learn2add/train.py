@@ -6,6 +6,7 @@ machine and thread count -> byte-identical weights. Source: assignment, Part II 
 """
 
 import contextlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -79,7 +80,7 @@ def train(
     digits = train_digits.to(device), validation_digits.to(device)
     model = build_model(config).to(device, memory_format=torch.channels_last).eval()
     last = Path(folder) / "last.safetensors"
-    tensors, state = load_state(last) if last.exists() else ({}, Progress())
+    tensors, state = load_state(last, config) if last.exists() else ({}, Progress())
     if tensors:
         unpack_model(last, tensors, model)
     bar = tqdm(
@@ -160,7 +161,7 @@ def close_epoch(config: RunConfig, state: Progress, row: dict[str, Any]) -> None
     if state.epoch == 0 or row["loss/validation"] < state.best:
         state.best, state.best_epoch = row["loss/validation"], row["epoch"]
     state.epoch += 1
-    if state.epoch == stage.epochs or stage.over(state.history, state.best_epoch):
+    if state.epoch >= stage.epochs or stage.over(state.history, state.best_epoch):
         state.finished = state.stage + 1 == len(config.stages)
         state.stage, state.epoch = state.stage + 1, 0
 
@@ -177,18 +178,25 @@ def save_epoch(
     write_metrics(folder / "metrics.csv", state.history)
     if row["stage"] == len(config.stages) - 1 and row["epoch"] == state.best_epoch:
         save_tensors(folder / "weights.safetensors", model.state_dict(), {"epoch": row["epoch"]})
-    save_tensors(folder / "last.safetensors", pack_state(model, optimiser), vars(state))
+    facts = vars(state) | {"config": config.flat()}
+    save_tensors(folder / "last.safetensors", pack_state(model, optimiser), facts)
 
 
-def load_state(path: Path) -> tuple[dict[str, Tensor], Progress]:
+def load_state(path: Path, config: RunConfig) -> tuple[dict[str, Tensor], Progress]:
     """Return tensors and progress of a training that was cut off, or raise CheckpointError."""
-    tensors, facts = load_tensors(path)
+    remedy = "delete it to train again"
+    tensors, facts = load_tensors(path, remedy)
+    wanted = json.loads(json.dumps(config.flat()))  # lists for tuples, as it is kept
     try:
+        if facts.pop("config", wanted) != wanted:
+            raise ValueError("it is that of another configuration")
         state = Progress(**facts)
-    except TypeError as error:
-        raise CheckpointError(f"{path} holds no state of a training: {error}") from error
-    if not state.history:
-        raise CheckpointError(f"{path} holds no state of a training; delete it to train again")
+        places = [range(stage.epochs) for stage in config.stages] + [[0] * state.finished]
+        known = state.stage in range(len(places)) and state.epoch in places[state.stage]
+        if not state.history or not known:
+            raise ValueError(f"epoch {state.epoch} of stage {state.stage}")
+    except (TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} holds no state to go on from ({error}); {remedy}") from error
     return tensors, state
 
 

@@ -82,7 +82,7 @@ class SimilarStep(InSimilarHand, BatchStep):
             which = torch.randint(near.shape[1], at.shape, generator=generator, device=self.device)
             one = near[torch.arange(len(at), device=self.device), which]
             yield SimilarBatch(
-                self.train.images[at], addend.float(), targets.addend, y, one, of_digit
+                self.varied(at, generator), addend.float(), targets.addend, y, one, of_digit
             )
 
     def __call__(self, batch: tuple[Tensor, ...]) -> Result:

@@ -304,9 +304,9 @@ def test_importing_takes_little_longer_than_torch_alone() -> None:
 
 @pytest.mark.slow
 def test_faster_than_the_usual_loop_without_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = replace(benchmark_config(), train_size=2560)  # a whole epoch takes minutes
+    config = replace(benchmark_config(), train_size=1280)  # a whole epoch takes minutes
     monkeypatch.setattr("tools.benchmark.compare.benchmark_config", lambda *_: config)
-    speeds = {speed.name: speed for speed in compare(steps=4, repeats=5, epochs=1).speeds}
+    speeds = {speed.name: speed for speed in compare(steps=3, repeats=4, epochs=1).speeds}
     assert speeds[USUAL].ratio == 1
     fast = default_precision(default_device())
     assert len(speeds) == (3 if fast == "bfloat16" else 2)
@@ -320,7 +320,7 @@ def test_faster_than_the_usual_loop_without_loss(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.slow
 def test_the_recipes_add_faster_than_the_usual_loop() -> None:
-    found = compare("addition", batch_size=60, steps=3, repeats=3)
+    found = compare("addition", batch_size=60, steps=2, repeats=3)
     speeds = {speed.name: speed for speed in found.speeds}
     assert list(speeds) == contenders_for(benchmark_config("addition"))
     assert speeds[RECIPE].ratio >= 1.3

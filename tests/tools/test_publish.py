@@ -3,6 +3,8 @@
 import errno
 import os
 import shutil
+import tracemalloc
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,8 +71,7 @@ def test_packed_weights_that_do_not_fit_are_damaged(run: Run, tmp_path: Path, pa
         if part == "scale" and broken and len(broken[name]) == len(tensors[name]):
             continue  # other scales are other weights
         save_tensors(folder / "weights.safetensors", rest | broken, facts)
-        # Without its bytes, a tensor is missing.
-        problem = "cannot be unpacked" if broken or part != "deflated" else "holds another model"
+        problem = "holds another model" if part == "shape" else "is damaged: .* cannot be unpacked"
         with pytest.raises(CheckpointError, match=rf"weights\.safetensors .*{problem}"):
             load(folder).model("cpu")
 
@@ -110,3 +111,16 @@ def test_a_copy_of_the_events_has_fewer_images_and_all_else(tmp_path: Path) -> N
     images = own.Images("input_reconstruction")
     assert copied.Images("input_reconstruction") == [images[1], images[4]]
     assert copied.PluginTagToContent("hparams") == own.PluginTagToContent("hparams")
+
+
+def test_a_small_file_cannot_fill_the_memory(run: Run, tmp_path: Path) -> None:
+    folder = publish(run, tmp_path / "run").folder
+    tensors, facts = load_tensors(folder / "weights.safetensors")
+    name = next(name for name in tensors if name.endswith("|deflated"))
+    bomb = torch.frombuffer(bytearray(zlib.compress(bytes(300_000_000))), dtype=torch.uint8)
+    save_tensors(folder / "weights.safetensors", tensors | {name: bomb}, facts)
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors is damaged"):
+        load(folder).model("cpu")
+    assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    tracemalloc.stop()

@@ -2,8 +2,7 @@
 
 import json
 import re
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,12 +46,12 @@ def test_each_exercise_has_a_solution_that_can_be_read(file: Path) -> None:
 @pytest.mark.slow
 @by_name
 def test_the_code_of_the_solutions_runs(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_a_process: Callable
 ) -> None:
     monkeypatch.setenv("LEARN2ADD_BUDGET", "smoke")
     monkeypatch.setenv("LEARN2ADD_RUNS", str(tmp_path))
     monkeypatch.setenv("MPLBACKEND", "agg")
     code = "\n".join(editions.FENCED.findall(editions.solutions_of(file)))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert len(done.stdout.splitlines()) >= len(exercises(file)) - 1
+    status, said = in_a_process(lambda: exec(code, {"__name__": "__main__"}))
+    assert status == 0, said[-2000:]
+    assert len(said.splitlines()) >= len(exercises(file)) - 1

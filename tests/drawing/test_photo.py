@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from learn2add.data import Digits
-from learn2add.photo import read_digit
+from learn2add.drawing.photo import read_digit
 
 # Side of the painted digit's 28x28 field, and height and width of the picture around it.
 SIZES = [

@@ -1,0 +1,1 @@
+"""What people draw themselves: photographs of digits."""
