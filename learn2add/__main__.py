@@ -33,7 +33,13 @@ Silent = Annotated[DisallowNone[T | None], arg(help_behavior_hint="")]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; status 0 if it worked, 2 if it could not, 130 if interrupted."""
+    """Run one command; status 0 if it worked, 2 if it could not, 130 if interrupted.
+
+    3: it worked, but what came in is doubtful; a warning says why.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a code page may lack an accent; that is no error
+            stream.reconfigure(errors="backslashreplace")
     try:
         command_of(sys.argv[1:] if argv is None else argv)()
     except KeyboardInterrupt:
@@ -236,9 +242,9 @@ class Evaluate:
         if self.figures and not run.config.adds:
             raise ValueError(f"--figures: {run.folder} is an {run.config.model} and does not add")
         found = evaluate(run, self.split, default_device())
-        print(report(run, found))
         if self.json:
             write_atomically(self.json, json.dumps(found, indent=2, allow_nan=False) + "\n")
+        print(report(run, found))
         if self.figures:
             for name, figure in evidence_figures(run, found, device=default_device()):
                 print(f"wrote {save_png(figure, self.figures / f'{name}.png')}")
@@ -250,7 +256,8 @@ class Add:
     """Add a number to your own picture of a digit.
 
     Read the picture of one handwritten digit (any size, dark on light or light on dark), add a
-    number, and draw the picture of the sum. Example:
+    number, and draw the picture of the sum. Where the judge is less than 90 % sure which digit it
+    is, the sum is drawn all the same, and the status is 3. Example:
         learn2add add seven.png 2 -o nine.png --show-input
     """
 
@@ -276,6 +283,8 @@ class Add:
 
         if self.output.suffix.lower() != ".png":
             raise ValueError(f"the output must end in .png, not {self.output.name!r}")
+        if self.output.exists() and self.image.exists() and self.output.samefile(self.image):
+            raise ValueError(f"the output is {self.output}, the picture itself; name another file")
         run = runs.load(self.run)
         if not (config := run.config).adds:
             raise ValueError(f"{run.folder} is an {config.model} without adder; name another run")
@@ -290,6 +299,18 @@ class Add:
             print(f"{total:g} is not the sum of any pair the network was trained on (0 to 9)")
         write_atomically(self.output, png([x, y_hat] if self.show_input else [y_hat]))
         print(f"wrote {self.output}")
+        if read.max() < SURE:
+            warning = (
+                f"the judge is only {float(read.max()):.0%} sure of the input: is it one digit"
+            )
+            print(
+                f"learn2add: warning: {warning}, well lit, alone in the picture?", file=sys.stderr
+            )
+            sys.exit(3)
+
+
+SURE = 0.9
+"""Of photographs that are read wrongly, most are read with less certainty than this."""
 
 
 def readings(probabilities: "Tensor") -> str:

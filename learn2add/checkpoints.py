@@ -91,7 +91,7 @@ def load_tensors(
         facts = json.loads(labels.get("facts", "{}"))
         checksum = facts.pop("sha256", "").encode()
         blank = content[:length].replace(checksum, NO_CHECKSUM.encode(), 1) + content[length:]
-        if checksum and hashlib.sha256(blank).hexdigest().encode() != checksum:
+        if len(checksum) != 64 or hashlib.sha256(blank).hexdigest().encode() != checksum:
             raise ValueError("its checksum is wrong")
     except (SafetensorError, ValueError, AttributeError, RecursionError, MemoryError) as error:
         raise CheckpointError(

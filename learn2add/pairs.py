@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from learn2add.checks import check_choice, check_int
-from learn2add.config import BALANCES
+from learn2add.config import BALANCES, check_held_out
 from learn2add.data import by_class, check_digit_arrays
 
 CELLS = tuple((digit, addend) for digit in range(10) for addend in range(10 - digit))
@@ -30,7 +30,7 @@ class Pairs(NamedTuple):
 def transform_data_add(
     x_train: np.ndarray | Tensor,
     y_train: np.ndarray | Tensor,
-    img_size: Sequence[int] = (32, 32),
+    img_size: int | Sequence[int] = (32, 32),
     *,
     seed: int = 0,
 ) -> tuple[list[np.ndarray], list[int], list[np.ndarray]]:
@@ -46,19 +46,22 @@ def transform_data_add(
     3. The k-th image of a class always met the k-th image of every other; here targets are
        drawn at random, anew in each cell.
 
-    ``x_train`` is ``[N, H, W]`` of any real dtype, ``y_train`` integer ``[N]`` with each class
-    present, ``img_size`` width and height in pixels. Returned are three lists: input images
+    ``x_train`` is ``[N, H, W]`` of any real dtype, ``y_train`` integer ``[N]``,
+    ``img_size`` width and height in pixels, or one number for both. A class
+    without an image makes no pairs. Returned are three lists: input images
     ``[h, w]`` of ``x_train``'s dtype, addends as int, target images. An image that occurs in
     several pairs is one array, not copies; ``np.array(img_in)`` copies.
     """
     images, labels = check_digit_arrays(x_train, y_train, names=("x_train", "y_train"))
+    if not isinstance(img_size, Sequence):
+        img_size = (img_size, img_size)
     if len(img_size) != 2:
-        raise ValueError(f"img_size is {img_size!r}; allowed is two sides in pixels")
+        raise ValueError(f"img_size is {img_size!r}; allowed is one or two sides in pixels")
     width, height = (check_int("img_size", side, 1, 4096) for side in img_size)
     resized = list(_resize(images, width, height))
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_int("seed", seed, 0, 2**63 - 1))
     img_in, value_in, img_out = [], [], []
-    for digit, total, inputs, targets in _cell_pairs(_classes(labels), generator):
+    for digit, total, inputs, targets in _cell_pairs(_classes(labels, allow_empty=True), generator):
         img_in += [resized[i] for i in inputs.tolist()]
         img_out += [resized[i] for i in targets.tolist()]
         value_in += [total - digit] * len(inputs)
@@ -88,7 +91,7 @@ class AdditionPairs:
         device: torch.device | str = "cpu",
         held_out: Sequence[tuple[int, int]] = (),
     ) -> None:
-        self.held_out = frozenset(held_out)
+        self.held_out = frozenset(check_held_out(held_out))
         self.balance = check_choice("balance", balance, BALANCES)
         classes = _classes(labels)
         sizes = torch.tensor([len(members) for members in classes])
@@ -237,14 +240,16 @@ def _cell_pairs(
             yield digit, total, inputs, targets
 
 
-def _classes(labels: np.ndarray | Tensor) -> list[Tensor]:
-    """Return the indices of each digit's images; every digit must have one."""
+def _classes(labels: np.ndarray | Tensor, allow_empty: bool = False) -> list[Tensor]:
+    """Return the indices of each digit's images; every digit must have one, unless allowed."""
     labels = torch.as_tensor(labels).cpu()
     if labels.dim() != 1 or labels.is_floating_point():
         raise ValueError(f"labels is {labels.dtype} {list(labels.shape)}; allowed is integer [N]")
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) <= 9:
         raise ValueError(f"labels is from {labels.min()} to {labels.max()}; allowed is 0 to 9")
     classes = by_class(labels)
+    if allow_empty:
+        return classes
     if empty := [digit for digit, members in enumerate(classes) if not len(members)]:
         raise ValueError(f"labels has no image of {empty}; allowed is one or more of each digit")
     return classes

@@ -6,9 +6,14 @@
 """
 
 import contextlib
+import csv
 import dataclasses
+import difflib
+import errno
+import hashlib
 import json
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,10 +116,19 @@ def load(run: str | Path) -> Run:
             return _read(folder)
     if kept := kept_file(f"{run}/config.json"):
         return _read(kept.parent)
-    root = runs_root()
-    names = sorted(str(file.parent.relative_to(root)) for file in root.rglob("result.json"))
-    known = ", ".join(names) or "none; `learn2add train part3` makes one"
-    raise RunError(f"run is {str(run)!r}; allowed is a run's folder or, under {root}, {known}")
+    root, own = runs_root(), kept_file("part3")
+    names = {
+        file.parent.relative_to(place).as_posix()
+        for place in {root, own.parent if own else root}
+        for file in place.rglob("result.json")
+    }
+    near = difflib.get_close_matches(str(run), names, 1)
+    known = ", ".join(sorted(names)) or "none; `learn2add train part3` makes one"
+    meant = f"{near[0]!r} is near; " if near else ""
+    raise RunError(
+        f"run is {str(run)[:500]!r}; {meant}allowed is a run's folder or a name under {root} or of "
+        f"a run that came with the project: {known}"
+    )
 
 
 def _read(folder: Path) -> Run:
@@ -129,7 +143,9 @@ def _read(folder: Path) -> Run:
         history = read_metrics(file)
         if not 1 <= best <= len(history):
             raise ValueError(f"the best epoch, {best}, is missing")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if result.pop("sha256", None) != _checksum(folder, result):
+            raise ValueError("or config.json or result.json is: their checksum is wrong")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
         raise CheckpointError(
             f"{file} is damaged ({error}); delete the folder to train again"
         ) from error
@@ -219,8 +235,12 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    except OSError as error:
-        raise OSError(f"cannot write {folder}: {error.strerror or error}") from error
+    except (OSError, NotImplementedError) as error:
+        number = getattr(error, "errno", errno.ENOSYS)
+        if number not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            text = f"cannot write {folder}: {error.strerror or error}"
+            raise OSError(f"{text} (LEARN2ADD_RUNS names another place)") from error
+        warnings.warn(f"{folder} has no locks: train it in one process only", stacklevel=4)
     try:
         yield
     finally:
@@ -241,13 +261,24 @@ def _train(config: RunConfig, folder: Path, device: torch.device, progress: bool
     state = train(config, *digits, folder, device=device, progress=progress)
     result = {"best_epoch": state.best_epoch}
     result |= {"seconds": round(sum(row["seconds"] for row in state.history), 1)} | describe()
+    write_result(folder, result)
+
+
+def write_result(folder: Path, result: dict[str, Any]) -> None:
+    """Write ``result.json``, with a checksum of it and of the two books that are read with it."""
+    result = result | {"sha256": _checksum(folder, result)}
     write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
+
+
+def _checksum(folder: Path, result: dict[str, Any]) -> str:
+    texts = [(folder / name).read_text("utf-8") for name in ("config.json", "metrics.csv")]
+    return hashlib.sha256(json.dumps([*texts, sorted(result.items())]).encode()).hexdigest()
 
 
 def _read_config(folder: Path) -> RunConfig:
     try:
         return RunConfig.from_json((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{folder / 'config.json'} is damaged: {error}") from error
 
 

@@ -68,7 +68,12 @@ def add_hyper_parameters(
     """
     plain = bool | int | float | str
     values = {k: v if isinstance(v, plain) else str(v or "") for k, v in flat.items()}
-    figures = {f"best/{name}": value for name, value in row.items() if "/validation" in name}
+    # Below the curves in the alphabet: a dot each.
+    figures = {
+        f"summary/best_{name.partition('/')[0]}": value
+        for name, value in row.items()
+        if "/validation" in name
+    }
     for summary in hparams(values, figures):
         writer.file_writer.add_summary(summary)
     for name, value in figures.items():

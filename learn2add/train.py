@@ -8,6 +8,7 @@ machine and thread count -> byte-identical weights. Source: assignment, Part II 
 import contextlib
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from learn2add.checkpoints import (
 )
 from learn2add.config import RunConfig, Stage
 from learn2add.data import Digits
+from learn2add.hardware import bfloat16_pays
 from learn2add.losses import rmse
 from learn2add.optim import learning_rate_at
 from learn2add.steps import Step
@@ -77,6 +79,9 @@ def train(
         TrainingDiverged: The loss is not finite; epoch and step are named.
         CheckpointError: ``last.safetensors`` is damaged or of another model.
     """
+    device = torch.device(device)
+    if progress and config.precision == "bfloat16" and not bfloat16_pays(device.type):
+        print("this machine only emulates bfloat16: training in float32", file=sys.stderr)
     digits = train_digits.to(device), validation_digits.to(device)
     model = build_model(config).to(device, memory_format=torch.channels_last).eval()
     last = Path(folder) / "last.safetensors"
@@ -227,8 +232,12 @@ def dropping(model: nn.Module, place: tuple[int, int, int], device: torch.device
 
 
 def autocast(config: RunConfig, device: torch.device) -> torch.autocast:
-    """Return the context of the forward pass; losses and weights stay float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
+    """Return the context of the forward pass; losses and weights stay float32.
+
+    Where bfloat16 is emulated, a configuration that asks for it is trained in float32 all the same.
+    """
+    asked = config.precision == "bfloat16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=asked and bfloat16_pays(device.type))
 
 
 @contextlib.contextmanager

@@ -266,7 +266,7 @@ def main() -> int:
         parser.error(f"--jobs is {arguments.jobs}; allowed is 1 or more")
     for name in ("LEARN2ADD_DATA", "LEARN2ADD_CACHE", "LEARN2ADD_RUNS"):
         if folder := os.environ.get(name):  # kernels run in the notebooks' folder
-            os.environ[name] = str(Path(folder).resolve())
+            os.environ[name] = str(Path(folder).expanduser().resolve())
     os.environ.pop("MPLBACKEND", None)  # would keep figures out of the notebooks
     with tempfile.TemporaryDirectory() as settings:  # instead of the user's own
         os.environ["IPYTHONDIR"] = settings

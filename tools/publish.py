@@ -24,7 +24,7 @@ from learn2add.evidence import evaluate
 from learn2add.figures.images import addition_grid, reconstructions, save_png
 from learn2add.measures import add, reconstruct
 from learn2add.pairs import CELLS
-from learn2add.runs import Run, RunError, load
+from learn2add.runs import Run, RunError, load, write_result
 from learn2add.tensorboard import EVENT_PREFIX
 
 RUNS = Path(__file__).parents[1] / "runs"
@@ -59,7 +59,7 @@ def publish(run: Run, folder: str | Path, *, weights: bool = True) -> Run:
         for file in run.folder.glob(f"{EVENT_PREFIX}*"):
             copy_events(file, partial / file.name)
         result = run.result | ({"weights": "int8"} if weights else {})
-        write_atomically(partial / "result.json", json.dumps(result, indent=2) + "\n")
+        write_result(partial, result)
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

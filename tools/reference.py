@@ -8,7 +8,6 @@ them together.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -184,7 +183,7 @@ def copy_as(run: Run, planned: Planned) -> None:
         write_atomically(planned.folder / file, (run.folder / file).read_bytes())
     write_events(run, planned.folder, planned.config)
     result = run.result | {"same_as": run.folder.name}
-    write_atomically(planned.folder / "result.json", json.dumps(result, indent=2) + "\n")
+    runs.write_result(planned.folder, result)
 
 
 def write_events(run: Run, folder: Path, config: RunConfig) -> None:

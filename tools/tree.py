@@ -13,12 +13,14 @@ FOLDERS = (
     "learn2add/figures",
     "learn2add/studies",
     "learn2add/course",
+    "learn2add/drawing",
     "tools",
     "tools/experiments",
+    "tools/campaign",
 )
 ORDER = (
     "data pairs network losses config optim judge measures steps train runs checkpoints "
-    "tensorboard recipes evidence hardware checks photo __main__"
+    "tensorboard recipes evidence hardware checks __main__"
 ).split()
 """How the core is read; other files stand in the order of their names."""
 

@@ -1,16 +1,20 @@
 """A photograph or drawing of one handwritten digit, turned into an image like those of MNIST."""
 
 import os
+import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from learn2add.checks import check_choice
 from learn2add.data import IMAGE_SIZES
 
+_MAX_PIXELS = 250_000_000  # the largest phone cameras have 200 million
+_LARGE = 2048  # a file's longest side need not be larger
 _WORKING_SIDE = (112, 512)  # longest side while the ink is looked for: smooth enough, fast enough
 _MIN_CONTRAST = 0.04  # of the full range: fainter marks are paper and JPEG artefacts
 _MIN_SIGNAL_TO_NOISE = 5.0  # of medians: pure noise reaches 3, noisy digits have 13 and more
@@ -36,6 +40,8 @@ def read_digit(path: str | os.PathLike[str], image_size: int = 28) -> Tensor:
     ink = _ink(_working_size(grey))
     if ink is None:
         raise ValueError(f"path is {path}, where no digit stands out; {_ALLOWED}")
+    if (count := _count(ink > _EDGE)) > 1:
+        raise ValueError(f"path is {path}, which shows {count} digits: cut it to one; {_ALLOWED}")
     closer = _ink(_working_size(_closer(grey, ink)))  # a small digit keeps its resolution
     image = _as_mnist(_thick(ink if closer is None else closer))
     if image_size != _FIELD:
@@ -46,17 +52,18 @@ def read_digit(path: str | os.PathLike[str], image_size: int = 28) -> Tensor:
 def _read_grey(path: Path) -> np.ndarray:
     """Read a file as float32 ``[H, W]`` in [0, 1], transparency laid over a plain background."""
     try:
-        content = np.frombuffer(path.read_bytes(), np.uint8)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the size, which is bounded here
+            image = _decoded(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"path is {path}, which does not exist; {_ALLOWED}") from None
+    except (UnidentifiedImageError, SyntaxError, EOFError, Image.DecompressionBombError):
+        raise ValueError(f"path is {path}, {_kind_of(path)}; {_ALLOWED}") from None
     except OSError as error:
-        raise ValueError(f"path is {path}, unreadable ({error.strerror}); {_ALLOWED}") from None
-    image = _decode(content, cv2.IMREAD_UNCHANGED)
-    if image is not None and (image.ndim == 2 or image.shape[2] < 4):
-        # Once more, as only this mode obeys the orientation that cameras note down.
-        image = _decode(content, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
-    if image is None or min(image.shape[:2]) < 8:
-        came = "no image" if image is None else f"{image.shape[1]}x{image.shape[0]} pixels"
+        reason = error.strerror or "truncated or damaged"
+        raise ValueError(f"path is {path}, unreadable ({reason}); {_ALLOWED}") from None
+    if min(image.shape[:2]) < 8:
+        came = f"{image.shape[1]}x{image.shape[0]} pixels"
         raise ValueError(f"path is {path}, {came}; {_ALLOWED}")
     image = image.astype(np.float32) / _full_range(image)
     if not np.isfinite(image).all():
@@ -64,25 +71,49 @@ def _read_grey(path: Path) -> np.ndarray:
     return image if image.ndim == 2 else _without_alpha(image)
 
 
-def _decode(content: np.ndarray, mode: int) -> np.ndarray | None:
-    try:
-        return cv2.imdecode(content, mode)
-    except cv2.error:  # empty file, or more pixels than OpenCV admits
-        return None
+def _decoded(path: Path) -> np.ndarray:
+    """Return a file's image as it is to be looked at: grey ``[H, W]``, or ``[H, W, 2]`` with alpha.
+
+    Camera notes on the orientation are obeyed in every format; a large photograph is read smaller.
+    """
+    with Image.open(path) as image:
+        if image.width * image.height > _MAX_PIXELS:
+            raise Image.DecompressionBombError
+        image.draft("L", (_LARGE, _LARGE))  # a JPEG in a fraction of the time
+        if (shrink := max(image.size) // _LARGE) > 1 and image.mode in ("L", "RGB", "RGBA"):
+            image = image.reduce(shrink)
+        image = ImageOps.exif_transpose(image)
+        if image.has_transparency_data:
+            return np.asarray(image.convert("RGBA").convert("LA"))
+        if image.mode.startswith(("I", "F")):  # 16 bits or more
+            return np.asarray(image)
+        return np.asarray(image.convert("L"))
+
+
+def _kind_of(path: Path) -> str:
+    """Return what a file without a readable image is, and what to do."""
+    start = path.read_bytes()[:300]
+    if start[4:8] == b"ftyp":
+        return "an iPhone's HEIC or a film: save it as JPEG"
+    if start.startswith(b"%PDF"):
+        return "a PDF: save a page as PNG"
+    if b"<svg" in start:
+        return "an SVG drawing: save it as PNG"
+    return "no image, or one of too many pixels"
 
 
 def _full_range(image: np.ndarray) -> float:
     """Return the value of white: 16-bit files often hold 10 or 12 bits."""
     if image.dtype == np.uint8:
         return 255.0
-    if image.dtype == np.uint16:
+    if image.dtype.kind in "ui":
         return 2.0 ** max(8, int(image.max()).bit_length()) - 1
     return float(np.nanmax(np.abs(image))) or 1.0
 
 
 def _without_alpha(image: np.ndarray) -> np.ndarray:
-    """Lay ``[H, W, 4]`` over its own background if that is painted, else over a contrast."""
-    grey, alpha = cv2.cvtColor(image[..., :3], cv2.COLOR_BGR2GRAY), image[..., 3]
+    """Lay ``[H, W, 2]`` over its own background if that is painted, else over a contrast."""
+    grey, alpha = image[..., 0], image[..., 1]
     painted = grey[alpha > 0.5]
     if painted.size > grey.size / 2:
         behind = float(np.median(painted))
@@ -182,26 +213,68 @@ def _ink(grey: np.ndarray) -> np.ndarray | None:
     if max(-darkest, lightest) < _MIN_CONTRAST:
         return None
     # Dark ink takes away a share of the light that falls on it; light ink adds its own.
-    ink = -difference / np.maximum(background, 0.1) if -darkest > lightest else difference
-    ink = np.clip(ink / np.quantile(ink, 0.999), 0, 1).astype(np.float32)
-    level, _ = cv2.threshold(np.rint(255 * ink).astype(np.uint8), 0, 255, cv2.THRESH_OTSU)
-    digit = _without_specks(ink > level / 255)
+    dark, soft = -darkest > lightest, cv2.GaussianBlur(grey, (0, 0), sigma)
+    smooth = -difference / np.maximum(background, 0.1) if dark else difference
+    # Against the smooth background a shadow's edge looks like ink; against what is around, the rim
+    # of a picture in slanting light does.
+    local = np.minimum(_ink_in(-smooth), _ink_in(soft, share=True) if dark else _ink_in(-soft))
+    local -= np.quantile(local, 0.35)  # noise lifts a closing; ink covers less than the rest
+    level = np.clip(local / np.quantile(local, 0.999), 0, 1)
+    threshold, _ = cv2.threshold(np.rint(255 * level).astype(np.uint8), 0, 255, cv2.THRESH_OTSU)
+    digit = _without_specks(level > threshold / 255)
     if not 0 < digit.mean() < 0.7:
         return None
-    signal, noise = (np.median(np.abs(difference[part])) for part in (digit, ~digit))
+    signal, noise = (np.median(np.abs(local[part])) for part in (digit, ~digit))
     if signal < _MIN_SIGNAL_TO_NOISE * noise:
         return None
     # The soft rims around the digit belong to it; pen pressure does not (MNIST's is flat).
     rim = cv2.dilate(digit.astype(np.uint8), np.ones((3, 3)), iterations=max(1, round(2 * sigma)))
-    return np.clip(ink / np.quantile(ink[digit], 0.8), 0, 1) * rim
+    if np.quantile(np.abs(smooth[rim == 0]), 0.95) < 0.3 * np.median(smooth[digit]):
+        local = smooth  # it explains all of the paper, and noise does not lift it
+    ink = np.maximum(local, 0).astype(np.float32)
+    return np.minimum(ink / np.quantile(ink[digit], 0.8), 1) * rim
+
+
+def _ink_in(light: np.ndarray, share: bool = False) -> np.ndarray:
+    """Return how much lower each pixel is than what is around it, or what share of that.
+
+    A closing fills what is low and narrower than its square; what is left is the paper, with the
+    edges of shadows and sheets, which no smooth background follows.
+    """
+    square = np.ones([2 * (max(light.shape) // 6) + 1] * 2, np.uint8)
+    around = cv2.morphologyEx(light, cv2.MORPH_CLOSE, square)
+    return (around - light) / (np.maximum(around, 0.1) if share else 1)
 
 
 def _without_specks(mask: np.ndarray) -> np.ndarray:
-    """Keep the pieces of ink that are not tiny beside the largest one."""
+    """Keep the pieces of ink that are not tiny beside the largest one, nor hang at the rim.
+
+    What hangs at the rim, a desk or a finger, touches it with most of its length; it goes where
+    there is anything else.
+    """
     _, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    areas = stats[:, cv2.CC_STAT_AREA].copy()
+    areas, longest = stats[:, cv2.CC_STAT_AREA].copy(), stats[:, 2:4].max(1)
     areas[0] = 0
+    rim = np.ones(mask.shape, bool)
+    rim[1:-1, 1:-1] = False
+    touching = np.bincount(pieces[rim], minlength=len(areas))
+    hanging = touching > 0.5 * longest
+    inner = np.where(hanging, 0, areas)
+    if inner.max() > 0.03 * areas.max() and longest[inner.argmax()] > 0.1 * max(mask.shape):
+        areas = inner
     return (areas >= 0.05 * areas.max())[pieces] & mask
+
+
+def _count(digit: np.ndarray) -> int:
+    """Return how many digits stand beside each other: pieces about as high, none above another."""
+    _, _, stats, _ = cv2.connectedComponentsWithStats(digit.astype(np.uint8), connectivity=8)
+    highest = stats[1:, cv2.CC_STAT_HEIGHT].max()
+    tall = stats[1:][stats[1:, cv2.CC_STAT_HEIGHT] > 0.6 * highest]
+    ends, count = -1, 0
+    for left, _, width, _, _ in sorted(tall.tolist()):
+        count += left > ends + 0.05 * highest
+        ends = max(ends, left + width)
+    return count
 
 
 def _thick(ink: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learn2add.config import BALANCES, LossWeights, RunConfig, Stage
+from learn2add.pairs import CELLS
 
 KEPT = sorted((Path(__file__).parents[2] / "runs").glob("part*/*/config.json"))
 CONFIG = RunConfig((Stage("autoencoder", 2, 3, 32, 3e-3, "one_cycle", "bce"),), train_size=200)
@@ -53,10 +54,10 @@ def test_configurations_travel_as_json(config: RunConfig, other: RunConfig) -> N
 
 def test_differences_are_named_by_their_fields() -> None:
     other = replace(CONFIG, code_size=2, weights=LossWeights(code=0.5), stages=CONFIG.stages * 2)
-    found = CONFIG.differences(replace(other, held_out=((3, 4),)))
+    found = CONFIG.differences(replace(other, validation_size=34))
     assert found[:3] == [
         "code_size: 7, not 2",
-        "held_out: (), not ((3, 4),)",
+        "validation_size: None, not 34",
         "weights.code: 1.0, not 0.5",
     ]
     assert "stages.1.task: None, not 'autoencoder'" in found
@@ -116,8 +117,13 @@ def test_texts_that_are_no_configuration_are_refused(text: str) -> None:
         ({"stages": ()}, "stages"),
         ({"stages": (Stage("adder", 1),)}, r"stages is \['adder'\].*no adder"),
         ({"embed_addend": True}, "embed_addend True.*no adder"),
-        ({"held_out": ((5, 5),)}, r"held_out is 5 \+ 5"),
-        ({"held_out": ((-1, 2),)}, r"held_out is -1 \+ 2"),
+        ({"held_out": ((5, 5),)}, r"held_out is \(\(5, 5\),\); allowed is"),
+        ({"held_out": ((-1, 2),)}, r"held_out is \(\(-1, 2\),\); allowed is"),
+        ({"held_out": ((1.9, 2),)}, r"held_out is \(\(1.9, 2\),\); allowed is"),
+        ({"held_out": ((1,),)}, r"held_out is \(\(1,\),\); allowed is"),
+        ({"held_out": CELLS}, "held_out is .*; allowed is .* not all 55"),
+        ({"held_out": ((1, 2),), "model": "autoencoder"}, "held_out 1 cells; allowed for model"),
+        ({"stages": CONFIG.stages[0]}, "stages is .*; allowed is a tuple of stages"),
     ],
 )
 def test_bad_configurations_are_refused(fields: dict, message: str) -> None:

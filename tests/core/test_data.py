@@ -193,11 +193,15 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_named_set_aside_and_fetched_again(
-    shelf: Path, official: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, damage: str
+    shelf: Path,
+    official: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: str,
 ) -> None:
     suffix, harm = DAMAGES[damage]
-    bad = shelf / "MNIST" / "raw" / f"{IMAGES}{suffix}"
-    put(shelf, {f"MNIST/raw/{bad.name}": harm(official[IMAGES])})
+    bad = tmp_path / "cache" / "MNIST" / "raw" / f"{IMAGES}{suffix}"
+    put(tmp_path / "cache", {f"MNIST/raw/{bad.name}": harm(official[IMAGES])})
     put(shelf, {f"MNIST/raw/{LABELS}": official[LABELS]})
     calls: list[str] = []
     monkeypatch.setattr(data, "_from_server", source_of(official, calls))
@@ -207,31 +211,35 @@ def test_a_damaged_file_is_named_set_aside_and_fetched_again(
         assert_is_mnist_test(load_digits("MNIST", "test"), official)
     assert [Path(warning.filename) for warning in caught] == [Path(__file__)]
     assert calls == [IMAGES]  # the sound file is left alone
-    assert not bad.exists() and bad.with_name(f"{bad.name}.damaged").exists()
+    assert bad.with_name(f"{bad.name}.damaged").exists()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert_is_mnist_test(load_digits("MNIST", "test"), official)  # from the cache
     assert calls == [IMAGES]
 
 
-def test_a_damaged_file_in_a_read_only_folder_is_skipped(
-    shelf: Path, official: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_file_of_another_data_set_in_the_users_folder_is_left_alone(
+    shelf: Path, official: dict[str, bytes], tmp_path: Path
 ) -> None:
-    put(shelf / "MNIST" / "raw", {IMAGES: official[IMAGES][:-1], LABELS: official[LABELS]})
+    """Fashion-MNIST, say, is made to be put under MNIST's names."""
+    other = flip_a_byte(official[IMAGES])
+    put(shelf / "MNIST" / "raw", {IMAGES: other, LABELS: official[LABELS]})
     put(tmp_path / "cache" / "MNIST" / "raw", official)
-    folder = shelf / "MNIST" / "raw"
-    folder.chmod(0o555)
-    if os.access(folder, os.W_OK):  # root may write all the same
-
-        def refuse(source: Path, target: Path) -> None:
-            raise PermissionError(13, "Permission denied", str(source))
-
-        monkeypatch.setattr(os, "replace", refuse)
-    with pytest.warns(UserWarning, match=f"{IMAGES} is truncated, altered or unreadable: skipped"):
+    with pytest.warns(UserWarning, match=f"{IMAGES} is not MNIST's, or is truncated.*: left alone"):
         digits = load_digits("MNIST", "test")
-    folder.chmod(0o755)
     assert_is_mnist_test(digits, official)
+    folder = shelf / "MNIST" / "raw"
     assert sorted(path.name for path in folder.iterdir()) == [IMAGES, LABELS]
+    assert (folder / IMAGES).read_bytes() == other
+
+
+@pytest.mark.parametrize("level", ["", "MNIST", "MNIST/raw"])
+def test_a_folder_named_too_deep_is_found(
+    shelf: Path, official: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    put(shelf / "MNIST" / "raw", official)
+    monkeypatch.setenv("LEARN2ADD_DATA", str(shelf / level))
+    assert_is_mnist_test(load_digits("MNIST", "test"), official)
 
 
 @pytest.mark.parametrize("trouble", ["read-only", "full disk"])
@@ -341,13 +349,11 @@ def test_writers_stand_beside_their_digits_wherever_these_go(
         (shelf / dataset / "raw" / f"{file}.gz").write_bytes(gzip.compress(content))
     assert load_digits(split="test").writer is None
     wrong = pytest.raises(RuntimeError, match=f"QMNIST cannot be found or fetched: {name}")
-    with wrong, pytest.warns(UserWarning, match=r"set aside as .*\.damaged"):
+    with wrong, pytest.warns(UserWarning, match=r"is not QMNIST's, or is .*: left alone"):
         load_digits(split="test", writers=True)  # not the official file
-    (shelf / "QMNIST" / "raw" / f"{name}.gz.damaged").rename(
-        shelf / "QMNIST" / "raw" / f"{name}.gz"
-    )
-    digest = hashlib.md5(known, usedforsecurity=False).hexdigest()
-    monkeypatch.setitem(data._MD5, ("QMNIST", name), digest)
+    digests = hashlib.md5(known, usedforsecurity=False), hashlib.sha256(known)
+    checksums = tuple(digest.hexdigest() for digest in digests)
+    monkeypatch.setitem(data._CHECKSUMS, ("QMNIST", name), checksums)
     digits = load_digits(split="test", writers=True)
     assert torch.equal(digits.writer, torch.arange(10_000) // 34)
     some = digits.subset(50)

@@ -485,7 +485,7 @@ def test_tensorboard_shows_curves_images_hyper_parameters_and_size(run: Trainer)
     assert found["stages.0.loss"] == "bce" and found["code_size"] == 7 and found["seed"] == 0
     assert found["decoder"] == "conv_transpose" and found["stages.0.learning_rate"] == 1e-3
     best = state.history[state.best_epoch - 1]
-    assert events.Scalars("best/rmse/validation")[0].value == pytest.approx(best["rmse/validation"])
+    assert events.Scalars("summary/best_rmse")[0].value == pytest.approx(best["rmse/validation"])
 
 
 def test_runs_share_their_tags(run: Trainer) -> None:

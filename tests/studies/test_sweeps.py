@@ -300,7 +300,7 @@ def test_what_falls_behind_is_given_up_and_shown(tmp_path: Path) -> None:
     assert found[0].state == "complete" and best(found).place < 6
     events = EventAccumulator(str(tmp_path / "trials" / "0006")).Reload()
     assert events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
-    assert events.Scalars("best/rmse/validation")[0].value ** 2 == pytest.approx(found[-1].mse)
+    assert events.Scalars("summary/best_rmse")[0].value ** 2 == pytest.approx(found[-1].mse)
 
 
 def test_what_diverges_is_not_trained_again(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 import optuna
 import torch
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -152,7 +152,10 @@ def open_study(journal: Path, seed: int = 0) -> optuna.Study:
     """Return the study kept in a journal file, or a new one."""
     journal.parent.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(str(journal))),
+        storage=JournalStorage(
+            # The usual lock is a symbolic link, which Windows and some file systems refuse.
+            JournalFileBackend(str(journal), lock_obj=JournalFileOpenLock(str(journal)))
+        ),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=3),
         study_name="weights",
         direction="maximize",

@@ -1,0 +1,1 @@
+"""What strangers' machines, files and photographs do to the project, tried by the thousand."""
