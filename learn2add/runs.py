@@ -271,7 +271,8 @@ def write_result(folder: Path, result: dict[str, Any]) -> None:
 
 
 def _checksum(folder: Path, result: dict[str, Any]) -> str:
-    texts = [(folder / name).read_text("utf-8") for name in ("config.json", "metrics.csv")]
+    books = [folder / name for name in ("config.json", "metrics.csv")]
+    texts = [book.read_text("utf-8") for book in books if book.exists()]
     return hashlib.sha256(json.dumps([*texts, sorted(result.items())]).encode()).hexdigest()
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
 
 from learn2add import recipes
 from learn2add.checkpoints import write_atomically
@@ -21,6 +22,7 @@ from learn2add.config import LossWeights, RunConfig, Stage
 from learn2add.judge import Judge
 from learn2add.network import Autoencoder, Decoder, GaussianEncoder
 from learn2add.studies.corrupted import CorruptedConfig, corruptible
+from learn2add.tensorboard import EVENT_PREFIX, rename_event_files
 
 
 def codes(
@@ -310,6 +312,10 @@ def write_projector(folder: str | Path, z: Tensor, labels: Tensor, images: Tenso
     write_atomically(folder / "digits.tsv", "\n".join(digits) + "\n")
     write_atomically(folder / "pictures.png", sprite.tobytes())
     write_atomically(folder / "projector_config.pbtxt", PROJECTOR.format(size=size))
+    if not any(folder.glob(f"{EVENT_PREFIX}*")):  # TensorBoard looks only where it finds events
+        with SummaryWriter(str(folder)) as writer:
+            writer.add_text("codes", f"{len(z):,} codes of {z.shape[1]} numbers")
+        rename_event_files(folder)
     return folder / "projector_config.pbtxt"
 
 

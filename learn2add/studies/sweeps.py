@@ -28,7 +28,7 @@ from learn2add.data import Digits, load_digits
 from learn2add.hardware import default_device, keep_freed_memory
 from learn2add.losses import PIXELS
 from learn2add.network import DECODERS, Autoencoder, Encoder, GaussianEncoder
-from learn2add.runs import RunError, free_first, locked, runs_root
+from learn2add.runs import RunError, free_first, locked, runs_root, write_result
 from learn2add.steps import AutoencoderStep
 from learn2add.tensorboard import add_hyper_parameters, rename_event_files
 from learn2add.train import TrainingDiverged, load_state, train
@@ -262,7 +262,7 @@ def train_setting(plan: Plan, home: Path, train_digits: Digits, validation: Digi
             return
         write_atomically(home / "config.json", config.to_json())
         try:
-            for row in load_state(last)[1].history if last.exists() else ():
+            for row in load_state(last, config)[1].history if last.exists() else ():
                 enter(row)
             train(config, *digits, home, device=device, progress=False, after_epoch=enter)
         except (Pruned, TrainingDiverged) as reason:
@@ -275,7 +275,7 @@ def train_setting(plan: Plan, home: Path, train_digits: Digits, validation: Digi
         mse, seconds = min(errors, default=math.inf), sum(row["seconds"] for row in history)
         found = (place, plan.settings[place], state, mse, len(errors), row["epoch"])
         outcome = Outcome(*found, round(seconds, 2), errors)
-        write_atomically(home / "result.json", json.dumps(outcome._asdict()) + "\n")
+        write_result(home, outcome._asdict())
         last.unlink(missing_ok=True)  # three times the weights, and no longer needed
 
 
@@ -292,7 +292,8 @@ def behind(errors: list[float], others: list[Outcome]) -> bool:
 def outcomes(folder: Path) -> list[Outcome]:
     """Return what became of the settings that are finished, in the plan's order."""
     files = sorted(folder.glob("trials/*/result.json"))
-    return [Outcome(**json.loads(file.read_text())) for file in files]
+    found = [json.loads(file.read_text()) for file in files]
+    return [Outcome(**{name: row[name] for name in Outcome._fields}) for row in found]
 
 
 def best(found: list[Outcome]) -> Outcome:

@@ -40,7 +40,7 @@ def test_the_recipe_of_part3_adds_after_a_minute(tmp_path: Path) -> None:
     stages = (first, replace(adder, steps=2000), replace(joint, epochs=1, steps=80, batch_size=60))
     config = replace(base, stages=stages, validation_size=500)
     run = runs.load_or_train(config, tmp_path / "run", progress=False)
-    some = load_digits("MNIST", "validation").subset(1000)
+    some = load_digits("MNIST", "validation").subset(500)
     found = summarise(judge_sums(run.model("cpu"), load_judge(), some), some)
     assert found["cells_mean"] > 0.6
     assert found["sum_mse"] < 0.062  # one mean image for every sum has 0.065

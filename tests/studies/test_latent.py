@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch.utils.tensorboard import SummaryWriter
 
 from learn2add.data import Digits, as_float
 from learn2add.judge import load_judge
@@ -136,6 +137,28 @@ def test_the_projector_reads_its_files(tmp_path: Path, mnist_test: Digits) -> No
     sprite = np.asarray(Image.open(file.parent / embedding.sprite.image_path))
     assert list(embedding.sprite.single_image_dim) == [28, 28] and sprite.shape == (168, 168)
     np.testing.assert_array_equal(sprite[28:56, 56:84], part.images[8])  # second row, third
+
+
+def test_tensorboard_finds_the_projector_beside_other_runs(
+    tmp_path: Path, mnist_test: Digits
+) -> None:
+    from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+    from tensorboard.plugins.base_plugin import TBContext
+    from tensorboard.plugins.projector.projector_plugin import ProjectorPlugin
+
+    part = mnist_test.subset(30)
+    for _ in range(2):
+        write_projector(tmp_path / "latent/projector", codes(30, 7), part.labels, part.images)
+    with SummaryWriter(str(tmp_path / "part3")) as writer:
+        writer.add_scalar("loss", 1.0)
+    events = EventMultiplexer().AddRunsFromDirectory(str(tmp_path))
+    events.Reload()
+    provider = MultiplexerDataProvider(events, str(tmp_path))
+    plugin = ProjectorPlugin(TBContext(logdir=str(tmp_path), data_provider=provider))
+    plugin._update_configs()
+    assert list(plugin._configs) == ["latent/projector"]
+    assert len(list((tmp_path / "latent/projector").glob("events*"))) == 1
 
 
 def test_the_projector_refuses_what_does_not_fit(tmp_path: Path, mnist_test: Digits) -> None:

@@ -28,9 +28,9 @@ def options(text: str, place: str) -> argparse.ArgumentParser:
 
 
 def digits_of(split: str, budget: str) -> Digits:
-    """Return a split on the default device; under "smoke" 300 of its digits."""
+    """Return a split on the default device; under "smoke" 150 of its digits."""
     digits = load_digits("MNIST", split).to(default_device())
-    return digits.subset(300) if budget == "smoke" else digits
+    return digits.subset(150) if budget == "smoke" else digits
 
 
 def shared(folders: Iterable[Path]) -> Iterator[Path]:
