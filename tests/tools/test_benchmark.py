@@ -271,7 +271,7 @@ def test_a_panel_for_each_quantity() -> None:
 
 @pytest.mark.slow
 def test_growth_is_measured(tmp_path: Path) -> None:
-    sizes = {"batch size": (10, 20), "digits to train on": (100, 200)}
+    sizes = {"batch size": (10, 20), "digits to train on": (100,)}
     found = growth.growth(batch_size=10, steps=2, repeats=2, sizes=sizes)
     assert {name: measured["sizes"] for name, measured in found.items()} == sizes
     for measured in found.values():
@@ -283,7 +283,6 @@ def test_growth_is_measured(tmp_path: Path) -> None:
         "10",
         "20",
         "100",
-        "200",
     ]
 
 
