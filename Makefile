@@ -21,6 +21,7 @@ help: ## this list
 	@echo
 	@echo "Variables: LEARN2ADD_BUDGET (quick, reference, smoke: how long what trains live may take),"
 	@echo "LEARN2ADD_DATA (folder with the digits, if you have them), PYTHON (3.11 or newer);"
+	@echo "SYSTEM=1 (set up with the packages that Python has already);"
 	@echo "for variants of the student edition SEED (a number) and OPERATION (subtract)."
 	@echo "Example: make run LEARN2ADD_BUDGET=smoke"
 
@@ -30,8 +31,8 @@ setup: $(STAMP) ## virtual environment and dependencies, once (the others do it 
 # beforehand would take 40 s more; Python compiles what it imports, once.
 $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python" >&2; exit 1; }
-	@echo "Setting up $(VENV), once. It fetches torch and Jupyter: 0.7 GB, on Linux 3 GB (torch for a"
-	@echo "GPU; SYSTEM=1 takes the torch that Python has already), which unpacked are 2 and 6 GB."
+	@echo "Setting up $(VENV), once. On Linux it fetches 3.3 GB, 6 GB unpacked, most of them for a GPU;"
+	@echo "with SYSTEM=1 it takes what Python has already, such as a torch without."
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(if $(SYSTEM),--system-site-packages) $(VENV) || \
 		{ echo "No virtual environment; on Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@$(BIN)/python -m pip install --no-compile -e ".[dev]"

@@ -104,14 +104,14 @@ class Data:
 
     def __call__(self) -> None:
         """Run the command."""
-        from learn2add.data import cache_folder, load_digits
+        from learn2add.data import cache_folder, home_of, load_digits
 
         for split in ("train", "validation", "test"):
             digits = load_digits(self.dataset, split)
             size = digits.image_size
             print(f"{digits.dataset} {split}: {len(digits):,} pictures, {size} x {size}, verified")
         for folder in filter(None, (os.environ.get("LEARN2ADD_DATA"), cache_folder())):
-            home = Path(folder) / self.dataset
+            home = home_of(Path(folder).expanduser(), self.dataset) / self.dataset
             files = [*home.rglob("*-ubyte"), *home.rglob("*-ubyte.gz")]
             for place in sorted({file.parent for file in files}):
                 print(f"in {place}")
@@ -299,13 +299,9 @@ class Add:
             print(f"{total:g} is not the sum of any pair the network was trained on (0 to 9)")
         write_atomically(self.output, png([x, y_hat] if self.show_input else [y_hat]))
         print(f"wrote {self.output}")
-        if read.max() < SURE:
-            warning = (
-                f"the judge is only {float(read.max()):.0%} sure of the input: is it one digit"
-            )
-            print(
-                f"learn2add: warning: {warning}, well lit, alone in the picture?", file=sys.stderr
-            )
+        if (sure := float(read.max())) < SURE:
+            doubt = f"the judge is only {sure:.0%} sure of the input: one digit, well lit?"
+            print(f"learn2add: warning: {doubt}", file=sys.stderr)
             sys.exit(3)
 
 

@@ -218,8 +218,8 @@ def load_digits(
 
     Files are ``<root>/<dataset>/raw/<file>`` or ``<root>/<dataset>/<file>``, raw or with ``.gz``,
     under their official names. Each is checked against the official checksum; a damaged one is
-    named in a warning and replaced from the next source. If there is
-    none, the RuntimeError says what to put where.
+    named in a warning and replaced from the next source. If there is none, the RuntimeError says
+    what to put where.
 
     ``split`` is ``"train"`` (first 50,000 of the training file), ``"validation"`` (its last
     10,000), ``"test"`` (10,000) or ``"train+validation"`` (60,000). ``root`` is looked in first,

@@ -46,11 +46,10 @@ def transform_data_add(
     3. The k-th image of a class always met the k-th image of every other; here targets are
        drawn at random, anew in each cell.
 
-    ``x_train`` is ``[N, H, W]`` of any real dtype, ``y_train`` integer ``[N]``,
-    ``img_size`` width and height in pixels, or one number for both. A class
-    without an image makes no pairs. Returned are three lists: input images
-    ``[h, w]`` of ``x_train``'s dtype, addends as int, target images. An image that occurs in
-    several pairs is one array, not copies; ``np.array(img_in)`` copies.
+    ``x_train`` is ``[N, H, W]`` of any real dtype, ``y_train`` integer ``[N]``, ``img_size`` width
+    and height in pixels, or one number for both. A class without an image makes no pairs. Returned
+    are three lists: input images ``[h, w]`` of ``x_train``'s dtype, addends as int, target images.
+    An image that occurs in several pairs is one array, not copies; ``np.array(img_in)`` copies.
     """
     images, labels = check_digit_arrays(x_train, y_train, names=("x_train", "y_train"))
     if not isinstance(img_size, Sequence):
@@ -61,7 +60,7 @@ def transform_data_add(
     resized = list(_resize(images, width, height))
     generator = torch.Generator().manual_seed(check_int("seed", seed, 0, 2**63 - 1))
     img_in, value_in, img_out = [], [], []
-    for digit, total, inputs, targets in _cell_pairs(_classes(labels, allow_empty=True), generator):
+    for digit, total, inputs, targets in _cell_pairs(by_class(torch.from_numpy(labels)), generator):
         img_in += [resized[i] for i in inputs.tolist()]
         img_out += [resized[i] for i in targets.tolist()]
         value_in += [total - digit] * len(inputs)
@@ -240,16 +239,14 @@ def _cell_pairs(
             yield digit, total, inputs, targets
 
 
-def _classes(labels: np.ndarray | Tensor, allow_empty: bool = False) -> list[Tensor]:
-    """Return the indices of each digit's images; every digit must have one, unless allowed."""
+def _classes(labels: np.ndarray | Tensor) -> list[Tensor]:
+    """Return the indices of each digit's images; every digit must have one."""
     labels = torch.as_tensor(labels).cpu()
     if labels.dim() != 1 or labels.is_floating_point():
         raise ValueError(f"labels is {labels.dtype} {list(labels.shape)}; allowed is integer [N]")
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) <= 9:
         raise ValueError(f"labels is from {labels.min()} to {labels.max()}; allowed is 0 to 9")
     classes = by_class(labels)
-    if allow_empty:
-        return classes
     if empty := [digit for digit, members in enumerate(classes) if not len(members)]:
         raise ValueError(f"labels has no image of {empty}; allowed is one or more of each digit")
     return classes

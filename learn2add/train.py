@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,10 @@ def train(
         CheckpointError: ``last.safetensors`` is damaged or of another model.
     """
     device = torch.device(device)
-    if progress and config.precision == "bfloat16" and not bfloat16_pays(device.type):
-        print("this machine only emulates bfloat16: training in float32", file=sys.stderr)
+    if config.precision == "bfloat16" and not bfloat16_pays(device.type):
+        config = replace(config, precision="float32")
+        if progress:
+            print("this machine only emulates bfloat16: training in float32", file=sys.stderr)
     digits = train_digits.to(device), validation_digits.to(device)
     model = build_model(config).to(device, memory_format=torch.channels_last).eval()
     last = Path(folder) / "last.safetensors"
@@ -183,7 +185,7 @@ def save_epoch(
     write_metrics(folder / "metrics.csv", state.history)
     if row["stage"] == len(config.stages) - 1 and row["epoch"] == state.best_epoch:
         save_tensors(folder / "weights.safetensors", model.state_dict(), {"epoch": row["epoch"]})
-    facts = vars(state) | {"config": config.flat()}
+    facts = vars(state) | {"config": config.flat() | {"precision": None}}  # that is the machine's
     save_tensors(folder / "last.safetensors", pack_state(model, optimiser), facts)
 
 
@@ -191,14 +193,14 @@ def load_state(path: Path, config: RunConfig) -> tuple[dict[str, Tensor], Progre
     """Return tensors and progress of a training that was cut off, or raise CheckpointError."""
     remedy = "delete it to train again"
     tensors, facts = load_tensors(path, remedy)
-    wanted = json.loads(json.dumps(config.flat()))  # lists for tuples, as it is kept
+    wanted = json.loads(json.dumps(config.flat() | {"precision": None}))  # lists for tuples
     try:
         if facts.pop("config", wanted) != wanted:
             raise ValueError("it is that of another configuration")
         state = Progress(**facts)
-        places = [range(stage.epochs) for stage in config.stages] + [[0] * state.finished]
-        known = state.stage in range(len(places)) and state.epoch in places[state.stage]
-        if not state.history or not known:
+        stages, place = config.stages, state.stage
+        known = place in range(len(stages)) and state.epoch in range(stages[place].epochs)
+        if not state.history or not (known or state.finished):
             raise ValueError(f"epoch {state.epoch} of stage {state.stage}")
     except (TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path} holds no state to go on from ({error}); {remedy}") from error
@@ -232,12 +234,8 @@ def dropping(model: nn.Module, place: tuple[int, int, int], device: torch.device
 
 
 def autocast(config: RunConfig, device: torch.device) -> torch.autocast:
-    """Return the context of the forward pass; losses and weights stay float32.
-
-    Where bfloat16 is emulated, a configuration that asks for it is trained in float32 all the same.
-    """
-    asked = config.precision == "bfloat16"
-    return torch.autocast(device.type, torch.bfloat16, enabled=asked and bfloat16_pays(device.type))
+    """Return the context of the forward pass; losses and weights stay float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
 
 
 @contextlib.contextmanager

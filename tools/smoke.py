@@ -1,7 +1,7 @@
-"""One run of each kind in seconds, on any system: ``python tools/smoke.py``.
+"""One run of each kind in minutes, on any system: ``python tools/smoke.py``.
 
-What a newcomer does first: find the digits, train each part, evaluate, draw a sum of an own image,
-draw figures. Results mean nothing; the status is 1 if a step fails.
+What a newcomer does first: find the digits, train each part, evaluate, draw the sum of an own
+image. What it trains means nothing; the status is 1 if a step fails.
 """
 
 import os

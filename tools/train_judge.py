@@ -23,15 +23,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save as to_bytes
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from learn2add.checkpoints import write_atomically
+from learn2add.checkpoints import save_tensors, write_atomically
 from learn2add.checks import check_choice, check_int
 from learn2add.data import DATASETS, Digits, as_float, load_digits
 from learn2add.hardware import default_device
-from learn2add.judge import KIND, SIZE, Judge, fingerprint, place_of
+from learn2add.judge import KIND, SIZE, Judge, place_of
 from learn2add.network import parameter_count
 from learn2add.steps import warped
 from learn2add.studies.features import learn_labels
@@ -218,13 +217,12 @@ def save_judge(judge: Judge, path: str | Path, card: Mapping[str, Any]) -> None:
     """
     path = Path(path)
     weights = {
-        name: tensor.cpu().contiguous()
+        name: tensor
         for name, tensor in judge.state_dict().items()
         if not name.endswith("num_batches_tracked")  # counts steps, decides nothing
     }
     text = json.dumps(dict(card), indent=2, allow_nan=False) + "\n"
-    labels = {"kind": KIND, "architecture": judge.architecture, "sha256": fingerprint(weights)}
-    write_atomically(path, to_bytes(weights, labels))
+    save_tensors(path, weights, {"kind": KIND, "architecture": judge.architecture})
     write_atomically(path.with_suffix(".json"), text)
 
 

@@ -7,13 +7,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from learn2add.checks import check_choice
 from learn2add.data import IMAGE_SIZES
 
-_MAX_PIXELS = 250_000_000  # the largest phone cameras have 200 million
 _LARGE = 2048  # a file's longest side need not be larger
 _WORKING_SIDE = (112, 512)  # longest side while the ink is looked for: smooth enough, fast enough
 _MIN_CONTRAST = 0.04  # of the full range: fainter marks are paper and JPEG artefacts
@@ -53,15 +52,14 @@ def _read_grey(path: Path) -> np.ndarray:
     """Read a file as float32 ``[H, W]`` in [0, 1], transparency laid over a plain background."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the size, which is bounded here
+            warnings.simplefilter("ignore")  # of half the size that Pillow refuses
             image = _decoded(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"path is {path}, which does not exist; {_ALLOWED}") from None
-    except (UnidentifiedImageError, SyntaxError, EOFError, Image.DecompressionBombError):
-        raise ValueError(f"path is {path}, {_kind_of(path)}; {_ALLOWED}") from None
-    except OSError as error:
-        reason = error.strerror or "truncated or damaged"
-        raise ValueError(f"path is {path}, unreadable ({reason}); {_ALLOWED}") from None
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        number = getattr(error, "errno", None)  # else the content is to blame
+        came = f"unreadable ({error.strerror})" if number else _kind_of(path)
+        raise ValueError(f"path is {path}, {came}; {_ALLOWED}") from None
     if min(image.shape[:2]) < 8:
         came = f"{image.shape[1]}x{image.shape[0]} pixels"
         raise ValueError(f"path is {path}, {came}; {_ALLOWED}")
@@ -77,12 +75,10 @@ def _decoded(path: Path) -> np.ndarray:
     Camera notes on the orientation are obeyed in every format; a large photograph is read smaller.
     """
     with Image.open(path) as image:
-        if image.width * image.height > _MAX_PIXELS:
-            raise Image.DecompressionBombError
         image.draft("L", (_LARGE, _LARGE))  # a JPEG in a fraction of the time
+        image = ImageOps.exif_transpose(image)
         if (shrink := max(image.size) // _LARGE) > 1 and image.mode in ("L", "RGB", "RGBA"):
             image = image.reduce(shrink)
-        image = ImageOps.exif_transpose(image)
         if image.has_transparency_data:
             return np.asarray(image.convert("RGBA").convert("LA"))
         if image.mode.startswith(("I", "F")):  # 16 bits or more
@@ -92,7 +88,8 @@ def _decoded(path: Path) -> np.ndarray:
 
 def _kind_of(path: Path) -> str:
     """Return what a file without a readable image is, and what to do."""
-    start = path.read_bytes()[:300]
+    with open(path, "rb") as file:
+        start = file.read(300)
     if start[4:8] == b"ftyp":
         return "an iPhone's HEIC or a film: save it as JPEG"
     if start.startswith(b"%PDF"):

@@ -264,7 +264,7 @@ def test_killed_in_the_last_stage_and_resumed(check_resumed: Checker, steps: int
 
 def resumable(facts: dict[str, Any]) -> dict[str, Any]:
     """Of two complete epochs, as if RECONSTRUCTION's three had been cut off after two."""
-    config = RECONSTRUCTION.flat()
+    config = RECONSTRUCTION.flat() | {"precision": None}
     return facts | {"finished": False, "stage": 0, "epoch": 2, "config": config}
 
 
@@ -691,7 +691,7 @@ def test_a_state_of_another_model_is_one_clear_error(
     with pytest.raises(CheckpointError, match=r"last\.safetensors holds .*another configuration"):
         train(other, *training_digits, folder, progress=False)
     tensors, facts = load_tensors(last)
-    save_tensors(last, tensors, facts | {"config": other.flat()})
+    save_tensors(last, tensors, facts | {"config": other.flat() | {"precision": None}})
     with pytest.raises(CheckpointError, match=r"last\.safetensors holds another model"):
         train(other, *training_digits, folder, progress=False)
 

@@ -290,7 +290,7 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     whole = cv2.imencode(".png", np.zeros((50, 50), np.uint8))[1].tobytes()
     for content in (b"", b"seven", whole[:20]):
         (tmp_path / "bad.png").write_bytes(content)
-        with pytest.raises(ValueError, match=r"path is .*bad\.png, (no image|unreadable)"):
+        with pytest.raises(ValueError, match=r"path is .*bad\.png, no image"):
             read_digit(tmp_path / "bad.png")
     cv2.imwrite(str(tmp_path / "small.png"), np.eye(7, dtype=np.uint8) * 255)
     with pytest.raises(ValueError, match=r"small\.png, 7x7 pixels; .*8x8 pixels or more"):

@@ -20,7 +20,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -137,7 +136,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"what is {odd[0]!r}; allowed is {', '.join(CAMPAIGNS)}")
     if arguments.count is not None and arguments.count < 1:
         parser.error(f"--count is {arguments.count}; allowed is 1 or more")
-    np.seterr(all="raise", under="ignore")
     failed = False
     for name in arguments.what:
         campaign, usual = CAMPAIGNS[name]

@@ -74,9 +74,11 @@ def adder_alone(
     options["rule"] = "counting" if rule == "small" else rule
     kind = HandConfig if similar else CountingConfig
     config = kind((stage,), "addition", weights=LossWeights(), **options)
-    torch.manual_seed(seed)
-    small = CountingAdder(config.code_size, SMALL) if rule == "small" else None
-    return config, adder_between(kept, config, few_digits(budget), small)
+    adder = None
+    if rule == "small":
+        torch.manual_seed(seed)
+        adder = CountingAdder(config.code_size, SMALL)
+    return config, adder_between(kept, config, few_digits(budget), adder)
 
 
 def right(scores: SumScores, held_out: Sequence[tuple[int, int]]) -> dict[str, float | None]:
