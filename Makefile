@@ -7,6 +7,8 @@ STAMP := $(VENV)/learn2add-installed
 PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11 python,\
 	$(shell $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Where this is set, as in many containers, each of hundreds of processes compiles torch anew.
+export PYTHONDONTWRITEBYTECODE :=
 ifdef CI
 export PIP_PROGRESS_BAR := off
 endif

@@ -16,10 +16,11 @@ import torch
 from learn2add.config import RunConfig
 from tools.benchmark import peers
 from tools.benchmark.compare import compare
-from tools.benchmark.contenders import CONTENDERS, USUAL, UsualLoop
+from tools.benchmark.contenders import CONTENDERS, USUAL
 from tools.benchmark.networks import benchmark_config, untrained
 from tools.benchmark.peers import PEERS, Peer, PeerFailed, Worker, check_same, environment
 from tools.benchmark.serving import serve
+from tools.benchmark.usual_loop import UsualLoop
 
 ROOT = Path(__file__).parents[2]
 CONFIG = benchmark_config("conv_transpose", 8)

@@ -16,8 +16,8 @@ from learn2add.config import RunConfig
 from learn2add.hardware import default_device
 from learn2add.network import parameter_count
 from learn2add.train import build_model
-from tools.benchmark.contenders import usual_loader
 from tools.benchmark.networks import usual_loss
+from tools.benchmark.usual_loop import usual_loader
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 warnings.simplefilter("ignore")

@@ -71,16 +71,21 @@ def usual_loss(config: RunConfig, model: nn.Module, batch: list[Tensor]) -> Tens
 
 
 @torch.no_grad()
-def validation_rmse(config: RunConfig, draw: Callable[..., Tensor], count: int = 10_000) -> float:
-    """Return the RMSE on so many validation images in grey levels, for all contenders in float32.
+def validation_rmse(
+    config: RunConfig, draw: Callable[..., Tensor], count: int | None = None
+) -> float:
+    """Return the RMSE on validation images in grey levels, for all contenders in float32.
+
+    Of ``count`` images; None is the configuration's ``validation_size``, or all.
 
     An autoencoder's is that of the reconstruction; an addition model's that of the image of the
     sum, over one fixed pair per image. The latter is bounded from below by the variety of digits,
     so it tells whether loops learn equally fast, not how many sums are right. ``draw`` makes of
     images ``[B, 1, S, S]`` (and addends ``[B]``) such images.
     """
-    digits = load_digits("MNIST", "validation").subset(count).resized(config.image_size)
-    digits = digits.to(default_device())
+    digits = load_digits("MNIST", "validation")
+    count = count or config.validation_size or len(digits)
+    digits = digits.subset(count).resized(config.image_size).to(default_device())
     parts = [digits.images, digits.images]
     if config.adds:
         device = digits.images.device
