@@ -348,7 +348,29 @@ class HandIn:
             sys.exit(1)
 
 
-COMMANDS = {"data": Data, "train": Train, "evaluate": Evaluate, "add": Add, "handin": HandIn}
+@dataclass(frozen=True)
+class Page:
+    """Make a web page to draw a digit on and see sums drawn: one file that needs no server.
+
+    Example:
+        learn2add page -o page.html
+    """
+
+    output: Annotated[Path, arg(aliases=["-o"], metavar="OUT.html")]
+    """Write the page here."""
+    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN")] = ()
+    """Folders or names of runs that add; default: three that came with the project."""
+
+    def __call__(self) -> None:
+        """Run the command."""
+        from learn2add.checkpoints import write_atomically
+        from learn2add.page import build
+
+        write_atomically(self.output, build.build(self.runs or tuple(build.RUNS)))
+        print(f"wrote {self.output}; open it in a browser")
+
+
+COMMANDS = {c.__name__.lower(): c for c in (Data, Train, Evaluate, Add, HandIn, Page)}
 
 if __name__ == "__main__":
     sys.exit(main())

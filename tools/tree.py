@@ -14,6 +14,7 @@ FOLDERS = (
     "learn2add/studies",
     "learn2add/course",
     "learn2add/drawing",
+    "learn2add/page",
     "tools",
     "tools/experiments",
     "tools/campaign",
@@ -26,7 +27,9 @@ ORDER = (
 
 
 def first_line(file: Path) -> str:
-    """Return the first line of a module's docstring, without its full stop."""
+    """Return the first line of a module's docstring, or of a script's comment, less its stop."""
+    if file.suffix == ".js":
+        return file.read_text().split("\n")[0].removeprefix("// ").rstrip(".")
     return (ast.get_docstring(ast.parse(file.read_text())) or "").split("\n")[0].rstrip(".")
 
 
@@ -42,6 +45,7 @@ def lines() -> list[str]:
     found += [f"  {file.name:<40}{title(file)}" for file in sorted(ROOT.glob("notebooks/*.ipynb"))]
     for folder in FOLDERS:
         files = [file for file in (ROOT / folder).glob("*.py") if file.name != "__init__.py"]
+        files += (ROOT / folder).glob("*.js")
         known = {f"{name}.py": place for place, name in enumerate(ORDER)}
         files.sort(key=lambda file: (known.get(file.name, len(ORDER)), file.name))
         found.append(f"{folder}/")

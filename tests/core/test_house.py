@@ -44,6 +44,8 @@ ORDER = (
 """The core; each module imports those before it. ``config`` alone looks ahead, in two methods."""
 BEYOND_FIVE = ("studies.counting", "studies.hand")
 """What answers none of the five documents, but goes on from them."""
+DRAWN = ("drawing", "page")
+"""What takes in what people draw themselves."""
 BESIDE = {
     "hand_training": {"counting", "hand"},
     "auto_decoder_training": {"auto_decoder"},  # two files, one study
@@ -60,8 +62,8 @@ def name_of(file: Path) -> str:
 
 
 MODULES = {name_of(file): file for file in sorted(PACKAGE.rglob("*.py"))}
-BEYOND = ("studies", "course", "drawing")
-DOORS = {"": ["course.check"], "__main__": ["course.handin", "drawing.photo"]}
+BEYOND = ("studies", "course", "drawing", "page")
+DOORS = {"": ["course.check"], "__main__": ["course.handin", "drawing.photo", "page.build"]}
 """What the package and its command line hand on to when they are asked, and not before."""
 CORE = [name for name in MODULES if name.partition(".")[0] not in BEYOND]
 
@@ -150,10 +152,10 @@ def lines_of(names: list[str]) -> int:
 def test_the_house_is_small() -> None:
     assert lines_of(["network"]) <= 350
     assert lines_of(CORE) <= 5800
-    five = [name for name in MODULES if not name.startswith(("course", "drawing", *BEYOND_FIVE))]
+    five = [name for name in MODULES if not name.startswith(("course", *DRAWN, *BEYOND_FIVE))]
     assert lines_of(five) <= 8300
     assert lines_of([name for name in MODULES if name.startswith(BEYOND_FIVE)]) <= 600
-    assert lines_of([name for name in MODULES if name.startswith("drawing")]) <= 310
+    assert lines_of([name for name in MODULES if name.startswith(DRAWN)]) <= 520
     assert len(list(PACKAGE.glob("*.py"))) <= 20
 
 

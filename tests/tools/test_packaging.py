@@ -78,7 +78,10 @@ def test_wheel_holds_code_weights_and_kept_runs_alone(wheel: Path) -> None:
     names = [f"{judge}{end}" for judge in judges for end in (".safetensors", ".json")]
     weights = {f"learn2add/weights/{name}" for name in names}
     kept = {name for name in files if name.startswith("learn2add/kept_runs/")}
-    assert files - kept == sources | weights
+    ends = (".js", ".css", ".html")
+    page = {f"learn2add/page/{f.name}" for f in (package / "page").iterdir() if f.suffix in ends}
+    assert len(page) == 5
+    assert files - kept == sources | weights | page
     assert "learn2add/kept_runs/part3/quick/weights.safetensors" in kept
     assert not [name for name in kept if name.endswith(("last.safetensors", ".lock"))]
 
