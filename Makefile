@@ -15,7 +15,7 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup run studies student solutions test test-fast notebooks clean
+.PHONY: help setup run studies student solutions site test test-fast notebooks clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
@@ -63,6 +63,9 @@ student solutions:
 
 # Several processes of one thread each share a processor better than one process does.
 SPREAD := -n auto --maxprocesses 4 --no-loadscope-reorder
+site: $(STAMP) ## the notebooks to read, all texts, the API and the page to draw on, into build/site
+	@$(BIN)/python -m tools.site
+
 test test-fast: export OMP_NUM_THREADS := 1
 test: $(STAMP) ## all checks: style, notebooks (in seconds of training each), tests
 	@$(BIN)/ruff check .

@@ -167,7 +167,7 @@ class LossWeights:
     kld_adder: float = 0.0
     """KL(p(z_sum|z, addend) || N(0, I)), where the adder is generative."""
     match: float = 0.0
-    """KL(q(z|y) || p(z_sum|z, addend)): the adder's distribution against that of the target y."""
+    """KL(q(z|y) || p(z_sum|z, addend)), the adder's distribution against that of the target y."""
     contrast: float = 0.0
     """InfoNCE over the batch: -ln of the share that p(z_sum|z, addend) gives to the codes of images
     of the sum among the codes of all. An adder without distribution is given variance 1."""

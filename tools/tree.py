@@ -50,7 +50,8 @@ def lines() -> list[str]:
         files.sort(key=lambda file: (known.get(file.name, len(ORDER)), file.name))
         found.append(f"{folder}/")
         found += [f"  {file.name:<27}{first_line(file)}" for file in files]
-    found.append(f"tools/benchmark/  {first_line(ROOT / 'tools/benchmark/__main__.py')}")
+    for folder in ("tools/benchmark", "tools/site"):
+        found.append(f"{folder + '/':<18}{first_line(ROOT / folder / '__main__.py')}")
     return found
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from learn2add.course.handin import Item
 
 COLUMNS = 100
-"""Characters of a line of code: as many as fit between the margins, at the size of ``raw``."""
+"""Characters of a line of code, as many as fit between the margins at the size of ``raw``."""
 PREAMBLE = """
 #set page("a4", margin: (x: 2cm, y: 2.2cm), numbering: "1 / 1")
 #set text(size: 10.5pt, lang: "en")

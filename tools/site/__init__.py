@@ -1,0 +1,1 @@
+"""The site: the notebooks to read, the other texts, the page to draw on, and the package's API."""
