@@ -11,18 +11,21 @@ import tyro
 from learn2add import recipes, runs
 from learn2add.__main__ import differing, train
 from learn2add.config import RunConfig
-from learn2add.studies import corrupted, latent, mirror, sweeps
+from learn2add.studies import corrupted, counting, hand_training, latent, mirror, sweeps
 
 
 def studies(budget: str) -> dict[str, tuple[str, RunConfig]]:
     """Return what each study is, and its recipe."""
     sizes = dict(zip(("train_size", "validation_size"), sweeps.SUBSETS[budget], strict=True))
     setting = sweeps.setting_config({}, sweeps.STAGES[budget], **sizes)
+    hand = hand_training.same_hand(budget="smoke" if budget == "smoke" else "quick")
     return {
         "sweep": ("An autoencoder of any widths, as report 002 found it best.", setting),
         "denoising": ("Redraw corrupted images as they were.", corrupted.denoising(budget=budget)),
         "codes": ("Codes to be looked at, or to be features.", latent.codes(budget=budget)),
         "mirror": ("The encoder's exact mirror; unpooling smuggles.", mirror.mirror()),
+        "counting": ("Add by counting, after half a minute.", counting.in_seconds()),
+        "hand": ("Add by counting, in the hand of the input.", hand),
     }
 
 

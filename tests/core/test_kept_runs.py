@@ -266,6 +266,27 @@ def test_the_goals_are_reached_in_the_time_the_readme_tells() -> None:
         assert f"| {row['goal']} | {row['seconds']:.0f} | {' | '.join(reached)} |" in text
 
 
+def test_who_counts_is_fast_and_learns_every_cell_as_results_tell() -> None:
+    text = (ROOT / "RESULTS.md").read_text()
+    rows = json.loads(kept_file("part3/time_to_quality/counting.json").read_text())
+    for goal, share, most in (("95 %", 0.95, 25), ("98.5 %", 0.985, 45)):
+        own = [row for row in rows if row["goal"].startswith(goal)]
+        assert sorted(row["seed"] for row in own) == [0, 1, 2]
+        assert all(row["validation"] >= share and row["seconds"] <= most for row in own)
+        told = [f"{f(row['seconds'] for row in own):.0f}" for f in (min, max)]
+        for split in ("validation", "test"):
+            told += [f"{100 * f(row[split] for row in own):.2f} %" for f in (min, max)]
+        pairs = zip(told[::2], told[1::2], strict=True)
+        told = " | ".join(low if low == high else f"{low} to {high}" for low, high in pairs)
+        assert f"| {own[0]['goal']} | {told} |" in text
+    found = kept_seeds(kept_file("part3/counting"))
+    for name, form in (("assigned", "leaves {} to {} of them"), ("best_of_8", "eight {} to {};")):
+        dead = found[f"dead-{name}"]["dead"]
+        assert len(dead) == 10
+        assert form.format(int(dead.min()), int(dead.max())) in text
+    assert not found["dead-counting"]["dead"].any()
+
+
 @pytest.mark.parametrize(
     ("number", "printed"),
     [

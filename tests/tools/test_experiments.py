@@ -63,10 +63,11 @@ def test_an_adder_learns_between_the_kept_encoder_and_decoder(embed):
 
 
 @pytest.mark.slow
-def test_time_to_quality_measures_both_splits(tmp_path, capsys):
-    words = ["--budget", "smoke", "--folder", str(tmp_path / "kept")]
+@pytest.mark.parametrize(("extra", "name"), [([], "times"), (["--counting"], "counting")])
+def test_time_to_quality_measures_both_splits(extra, name, tmp_path, capsys):
+    words = ["--budget", "smoke", "--folder", str(tmp_path / "kept"), *extra]
     time_to_quality.main(words)
-    (row,) = json.loads((tmp_path / "kept" / "times.json").read_text())
+    (row,) = json.loads((tmp_path / "kept" / f"{name}.json").read_text())
     assert row["goal"] == "95 % of the sums right"
     assert 0 < row["seconds"] < 60 and row["gflops"] > 1
     assert row["validation"] != row["test"]
@@ -84,6 +85,7 @@ def test_adders_and_hands_are_measured_once(tmp_path, monkeypatch):
         *(f"adders-{rule}-similar" for rule in counting.RULES if rule != "small"),
         *(f"cells-{rule}-6" for rule in ("assigned", "counting")),
         *("joint-hand", "joint-one"),
+        *(f"dead-{name}" for name in counting.DEAD),
     }
     row = rows["adders-matrix-similar"]
     assert {"parameters", "held_out", "dead", "one_less", "slant", "sharpness"} < set(row)

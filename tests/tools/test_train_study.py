@@ -21,6 +21,7 @@ TOOL = Path(__file__).parents[2] / "tools/train_study.py"
         ("denoising --noise 0.2 --steps 2", "denoising-steps-2-noise-0.2"),
         ("codes --distort 4 --code-size 3", "codes-code_size-3-distort-4.0"),
         ("mirror --steps 2", "mirror-steps-2"),
+        ("hand --rule matrix", "hand-rule-matrix"),
     ],
 )
 def test_options_are_the_fields_of_the_study(

@@ -3,9 +3,10 @@
 ``adders`` are trained alone between the encoder and the decoder of a kept autoencoder that never
 saw a sum: the assigned adder, one that counts and one matrix, with random targets and with targets
 in a similar hand, ten cells held out. ``cells``: the same, random targets, so many cells taught.
-``joint``: whole models, encoder and decoder too, with ten cells held out (``hand``) or taught
-"+ 0" and "+ 1" alone (``one``); their runs lie under ``LEARN2ADD_RUNS`` (or ``runs``). All on
-validation digits but ``joint``, which is for the report: test digits.
+``dead``: how many cells an adder alone leaves unlearned, none held out, ten seeds. ``joint``: whole
+models, encoder and decoder too, with ten cells held out (``hand``) or taught "+ 0" and "+ 1" alone
+(``one``); their runs lie under ``LEARN2ADD_RUNS`` (or ``runs``). All on validation digits but
+``joint``, which is for the report: test digits.
 
 Everything goes to ``runs/part3/counting``, a file for each training; what has its file is not
 trained again. ``python tools/publish.py`` keeps the run of the hand.
@@ -15,6 +16,7 @@ import argparse
 import functools
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,8 @@ SMALL = 32
 TAUGHT = (6, 9, 14, 19, 28)
 """How many of the 55 cells are taught, each a part of the next."""
 SEEDS = 3
+DEAD = {"assigned": ("assigned", 1), "best_of_8": ("assigned", 8), "counting": ("counting", 1)}
+DEAD_SEEDS = 10
 
 
 @functools.cache
@@ -64,12 +68,18 @@ def few_digits(budget: str) -> tuple[Digits, Digits]:
 
 
 def adder_alone(
-    rule: str, similar: bool, held_out: tuple[tuple[int, int], ...], seed: int, budget: str
+    rule: str,
+    similar: bool,
+    held_out: tuple[tuple[int, int], ...],
+    seed: int,
+    budget: str,
+    restarts: int = 1,
 ) -> tuple[CountingConfig, nn.Module]:
     """Return a new adder between the encoder and the decoder of the kept autoencoder."""
     kept = load(CODES)
     steps = 20 if budget == "smoke" else 700
     stage = Stage("adder", 1, steps, 256, RULES[rule], "one_cycle", balance="cells")
+    stage = replace(stage, restarts=restarts)
     options = {"code_size": kept.config.code_size, "held_out": held_out, "seed": seed}
     options["rule"] = "counting" if rule == "small" else rule
     kind = HandConfig if similar else CountingConfig
@@ -108,6 +118,13 @@ def cells_row(rule: str, count: int, seed: int, budget: str, few: Digits) -> dic
     return right(scores, config.held_out)
 
 
+def dead_row(rule: str, restarts: int, seed: int, budget: str, few: Digits) -> dict[str, Any]:
+    """Train an adder on all cells, or the best of several; count what it has not learned."""
+    _, model = adder_alone(rule, False, (), seed, budget, restarts)
+    found = right(judge_sums(model, load_judge(device=few.images.device), few), ())
+    return {name: found[name] for name in ("taught", "taught_worst", "dead")}
+
+
 def joint_row(name: str, seed: int, budget: str) -> dict[str, Any]:
     """Train a whole model if need be, and evaluate it on test digits."""
     config = same_hand(
@@ -138,6 +155,9 @@ def rows_of(arguments: argparse.Namespace) -> dict[str, tuple]:
         for count in TAUGHT[: 1 if budget == "smoke" else None]:
             for rule in ("assigned", "counting"):
                 rows[f"cells-{rule}-{count}-{seed}"] = (cells_row, rule, count, seed, budget, few)
+    for seed in range(DEAD_SEEDS if budget == "quick" else 1):
+        for name, (rule, restarts) in DEAD.items():
+            rows[f"dead-{name}-{seed}"] = (dead_row, rule, restarts, seed, budget, few)
     return rows
 
 
