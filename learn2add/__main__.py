@@ -15,7 +15,7 @@ import re
 import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypedDict, TypeVar, get_type_hints
 
 import tyro
 from tyro.conf import DisallowNone, FlagCreatePairsOff, Positional, arg
@@ -24,9 +24,6 @@ import learn2add
 from learn2add.config import HELD_OUT, LossWeights, RunConfig, Stage
 
 # torch takes seconds to import, so commands import what they need when they run.
-if TYPE_CHECKING:
-    from torch import Tensor
-
 T = TypeVar("T")
 Silent = Annotated[DisallowNone[T | None], arg(help_behavior_hint="")]
 """The type of an option whose help says what happens without it."""
@@ -274,55 +271,13 @@ class Add:
 
     def __call__(self) -> None:
         """Run the command."""
-        from learn2add import runs
-        from learn2add.checkpoints import write_atomically
-        from learn2add.data import as_float
-        from learn2add.drawing.photo import read_digit
-        from learn2add.judge import load_judge
-        from learn2add.measures import add
+        from learn2add.drawing import sums
 
-        if self.output.suffix.lower() != ".png":
-            raise ValueError(f"the output must end in .png, not {self.output.name!r}")
-        if self.output.exists() and self.image.exists() and self.output.samefile(self.image):
-            raise ValueError(f"the output is {self.output}, the picture itself; name another file")
-        run = runs.load(self.run)
-        if not (config := run.config).adds:
-            raise ValueError(f"{run.folder} is an {config.model} without adder; name another run")
-        digit = read_digit(self.image, config.image_size)[None]
-        x, judge = as_float(digit), load_judge()
-        y_hat = add(run.model("cpu"), digit, self.addend)
-        read = judge.read(x)[0]
-        total = int(read.argmax()) + self.addend * (1 if config.operation == "add" else -1)
-        print(f"input: the judge reads {readings(read)}")
-        print(f"sum:   the judge reads {readings(judge.read(y_hat)[0])}")
-        if not 0 <= total <= 9:
-            print(f"{total:g} is not the sum of any pair the network was trained on (0 to 9)")
-        write_atomically(self.output, png([x, y_hat] if self.show_input else [y_hat]))
-        print(f"wrote {self.output}")
-        if (sure := float(read.max())) < SURE:
+        sure = sums.draw_sum(self.image, self.addend, self.output, self.run, self.show_input)
+        if sure < sums.SURE:
             doubt = f"the judge is only {sure:.0%} sure of the input: one digit, well lit?"
             print(f"learn2add: warning: {doubt}", file=sys.stderr)
             sys.exit(3)
-
-
-SURE = 0.9
-"""Of photographs that are read wrongly, most are read with less certainty than this."""
-
-
-def readings(probabilities: "Tensor") -> str:
-    """Return what the judge reads, likeliest first, down to 1 %: ``9 (97.2 %), 4 (2.1 %)``."""
-    ranked = sorted(enumerate(probabilities.tolist()), key=lambda pair: -pair[1])
-    return ", ".join(f"{digit} ({100 * p:.1f} %)" for digit, p in ranked[:3] if p >= 0.01)
-
-
-def png(images: list["Tensor"], enlarged: int = 8) -> bytes:
-    """Return images float ``[1, 1, S, S]`` in [0, 1], side by side and enlarged, as a grey PNG."""
-    import cv2
-    import numpy as np
-
-    row = np.rint(255 * np.concatenate(images, axis=3)[0, 0]).astype(np.uint8)
-    large = np.kron(row, np.ones((enlarged, enlarged), np.uint8))
-    return cv2.imencode(".png", large)[1].tobytes()
 
 
 @dataclass(frozen=True)
@@ -370,7 +325,26 @@ class Page:
         print(f"wrote {self.output}; open it in a browser")
 
 
-COMMANDS = {c.__name__.lower(): c for c in (Data, Train, Evaluate, Add, HandIn, Page)}
+@dataclass(frozen=True)
+class Verify:
+    """Measure runs that came with the project again: are their figures the same on this machine?
+
+    The status is 1 if one differs. Example:
+        learn2add verify part3/reference
+    """
+
+    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN")] = ()
+    """Their names; default: all of them, which takes a quarter of an hour."""
+
+    def __call__(self) -> None:
+        """Run the command."""
+        from learn2add.course.verify import verify
+
+        if verify(self.runs):
+            sys.exit(1)
+
+
+COMMANDS = {c.__name__.lower(): c for c in (Data, Train, Evaluate, Verify, Add, HandIn, Page)}
 
 if __name__ == "__main__":
     sys.exit(main())

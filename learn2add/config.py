@@ -46,6 +46,8 @@ def check_fields(config: Any, ranges: dict[str, tuple[float, float]]) -> None:
         if value is None and defaults[name] is None:
             continue
         check = check_int if isinstance(high, int) else check_number
+        if getattr(value, "shape", ()):  # the check of a number takes arrays of them
+            raise TypeError(f"{name} is {shown(value)}; allowed is one number")
         check(name, value, low, high)
 
 
@@ -219,8 +221,12 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, self.RANGES)
-        if not isinstance(self.stages, tuple) or not self.stages:
+        stages = self.stages if isinstance(self.stages, tuple) else ()
+        if not stages or not all(isinstance(stage, Stage) for stage in stages):
             raise ValueError(f"stages is {shown(self.stages)}; allowed is a tuple of stages")
+        if not isinstance(self.weights, LossWeights):
+            raise TypeError(f"weights is {shown(self.weights)}; allowed is LossWeights")
+        check_choice("embed_addend", self.embed_addend, (False, True))
         # JSON makes lists of tuples.
         object.__setattr__(self, "held_out", check_held_out(self.held_out))
         self.check_model()

@@ -33,7 +33,9 @@ def main() -> None:
     """Train the study that the command line names, in a folder that tells what it changes."""
     budget = recipes.budget()
     known = studies(budget)
-    flat = (tyro.conf.OmitArgPrefixes,)
+    _, recipe = known.get(sys.argv[1] if sys.argv[1:] else "", known["sweep"])
+    # Of several stages the fields have the same names, so that their options need the stage's.
+    flat = (tyro.conf.OmitArgPrefixes,) if len(recipe.stages) == 1 else ()
     config = tyro.extras.overridable_config_cli(known, prog="train_study.py", config=flat)
     study = sys.argv[1]
     name = study + differing(config, known[study][1])

@@ -63,7 +63,10 @@ def name_of(file: Path) -> str:
 
 MODULES = {name_of(file): file for file in sorted(PACKAGE.rglob("*.py"))}
 BEYOND = ("studies", "course", "drawing", "page")
-DOORS = {"": ["course.check"], "__main__": ["course.handin", "drawing.photo", "page.build"]}
+DOORS = {
+    "": ["course.check"],
+    "__main__": ["course.handin", "course.verify", "drawing.sums", "page.build"],
+}
 """What the package and its command line hand on to when they are asked, and not before."""
 CORE = [name for name in MODULES if name.partition(".")[0] not in BEYOND]
 
@@ -155,7 +158,7 @@ def test_the_house_is_small() -> None:
     five = [name for name in MODULES if not name.startswith(("course", *DRAWN, *BEYOND_FIVE))]
     assert lines_of(five) <= 8300
     assert lines_of([name for name in MODULES if name.startswith(BEYOND_FIVE)]) <= 600
-    assert lines_of([name for name in MODULES if name.startswith(DRAWN)]) <= 520
+    assert lines_of([name for name in MODULES if name.startswith(DRAWN)]) <= 580
     assert len(list(PACKAGE.glob("*.py"))) <= 20
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from learn2add.__main__ import SURE, main
+from learn2add.__main__ import main
 from learn2add.data import Digits, as_float
 from learn2add.drawing.photo import read_digit
+from learn2add.drawing.sums import SURE
 from learn2add.judge import Judge, load_judge
 from tools.campaign.photographs import KINDS, photograph, several_digits
 

@@ -6,7 +6,10 @@ from tools.campaign import __main__ as campaign
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("what", "count"), [("photographs", 29), ("flips", 40), ("kills", 2)])
+@pytest.mark.parametrize(
+    ("what", "count"),
+    [("photographs", 29), ("flips", 40), ("kills", 2), ("disks", 4), ("inputs", 900)],
+)
 def test_nothing_is_silently_wrong(
     what: str, count: int, capsys: pytest.CaptureFixture[str]
 ) -> None:

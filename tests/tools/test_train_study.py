@@ -35,4 +35,5 @@ def test_options_are_the_fields_of_the_study(
     for option in options.split(" --")[1:]:
         field, *values = option.replace("-", "_").split()
         value = getattr(config, field, None) or getattr(config.stages[0], field)
-        assert (value if isinstance(value, tuple) else (value,)) == tuple(map(float, values))
+        value = value if isinstance(value, tuple) else (value,)
+        assert [f"{part:g}" if isinstance(part, float) else str(part) for part in value] == values

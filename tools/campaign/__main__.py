@@ -3,8 +3,9 @@
 ``photographs``: photographs of test digits in each kind that a phone takes; how many are read
 rightly, refused, read with a warning, or wrongly without a word (allowed: 1 %). ``flips``: a bit at
 a random place of each file of a run that is complete; how many are noticed. ``kills``: SIGKILL at a
-random moment of a training, then the same training again; how many end in the same bytes. Status 1
-if more was silently wrong or lost.
+random moment of a training, then the same training again; how many end in the same bytes.
+``disks``: the same on a full disk and in a folder without rights. ``inputs``: bad values for
+fields, options and functions. Status 1 if more was silently wrong or lost.
 """
 
 import argparse
@@ -23,13 +24,15 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from learn2add.__main__ import SURE
 from learn2add.checkpoints import CheckpointError
 from learn2add.config import RunConfig, Stage
 from learn2add.data import as_float, load_digits
 from learn2add.drawing.photo import read_digit
+from learn2add.drawing.sums import SURE
 from learn2add.judge import load_judge
 from learn2add.runs import RunError, load, load_or_train
+from tools.campaign.disks import disks
+from tools.campaign.inputs import inputs
 from tools.campaign.photographs import KINDS, photograph, several_digits
 
 SMALL = RunConfig((Stage("autoencoder", 3, 4, 32),), train_size=200, validation_size=100)
@@ -123,14 +126,20 @@ def _killed_after(seconds: float, function: Callable[[], object]) -> bool:
 
 
 ALLOWED = {"photographs": 0.01}
-CAMPAIGNS = {"photographs": (photographs, 1160), "flips": (flips, 500), "kills": (kills, 100)}
+CAMPAIGNS = {
+    "photographs": (photographs, 1160),
+    "flips": (flips, 500),
+    "kills": (kills, 100),
+    "disks": (functools.partial(disks, configs={"autoencoder": SMALL, "addition": ADDING}), 60),
+    "inputs": (inputs, 1000),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Try, count, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="*", default=list(CAMPAIGNS), help=", ".join(CAMPAIGNS))
-    parser.add_argument("--count", type=int, help="of each; default: 1160, 500, 100")
+    parser.add_argument("--count", type=int, help="of each; default: 1160, 500, 100, 60, 1000")
     arguments = parser.parse_args(argv)
     if odd := [name for name in arguments.what if name not in CAMPAIGNS]:
         parser.error(f"what is {odd[0]!r}; allowed is {', '.join(CAMPAIGNS)}")
