@@ -24,11 +24,11 @@ def test_the_cpu_agrees_with_itself() -> None:
 
 @pytest.mark.slow
 def test_everything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_check, "NETWORKS", ("addition",))
+    monkeypatch.setattr(gpu_check, "NETWORKS", ())  # the comparison has tests of its own
     file = tmp_path / "gpu.json"
     assert gpu_check.main(["--smoke", "-o", str(file)]) == 0
     found = json.loads(file.read_text())
     assert found["same twice"] is True
-    assert found["loops"]["addition"]["usual loop"]["ratio"] == 1
+    assert found["loops"] == {} and set(found["seconds a step"]) == set(gpu_check.MODES)
     assert all(seconds > 0 for seconds in found["seconds of 100 epochs"].values())
     assert found["matmul GFLOP/s"]["float32"] > 1
