@@ -3,18 +3,20 @@
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from learn2add import runs
+from learn2add import recipes, runs
 from learn2add.__main__ import main
 from learn2add.data import as_float, load_digits
 from learn2add.drawing import photo
 from learn2add.judge import load_judge
 from learn2add.page import build
+from learn2add.studies.hand_training import same_hand
 from tools.campaign.photographs import photograph
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -222,6 +224,30 @@ def test_a_notebook_shows_it_in_a_frame(browser) -> None:
     said = notebook.frame_locator("iframe").locator("#status")
     playwright.expect(said).to_contain_text("7 + 2: what is drawn is read as 9", timeout=30_000)
     context.close()
+
+
+SMOKE = recipes.part3("conv_upsample", budget="smoke")
+OTHERS = {
+    "upsampling, embedded": replace(SMOKE, embed_addend=True, activation="linear"),
+    "one matrix": same_hand(rule="matrix", budget="smoke"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(OTHERS))
+def test_any_run_that_adds_is_computed_as_torch_does(name: str, browser, tmp_path: Path) -> None:
+    run = runs.load_or_train(OTHERS[name], tmp_path / "run", progress=False)
+    (tmp_path / "page.html").write_text(build.build([str(run.folder)]), "utf-8", newline="")
+    opened = browser.new_page()
+    opened.goto((tmp_path / "page.html").as_uri())
+    opened.wait_for_function("judge && state.x")
+    x = as_float(load_digits("MNIST", "test").images[:1])
+    for addend in (0, 2, 1.4):
+        with torch.no_grad():
+            wanted = run.model("cpu")(x, torch.tensor([float(addend)]))
+        image, _ = opened.evaluate(COMPUTE, [0, x.flatten().tolist(), addend])
+        assert (torch.tensor(image).view(1, 1, 28, 28) - wanted).abs().max() <= 2 / 255, addend
+    opened.close()
 
 
 def test_only_runs_that_add_have_a_page(capsys: pytest.CaptureFixture[str]) -> None:
