@@ -334,7 +334,7 @@ class Verify:
     """
 
     runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN")] = ()
-    """Their names; default: all of them, which takes a quarter of an hour."""
+    """Their names; default: all of them, which takes minutes."""
 
     def __call__(self) -> None:
         """Run the command."""

@@ -20,6 +20,9 @@ from torch import Tensor, nn
 from learn2add.optim import moments_of
 
 PACKED, SCALE, SHAPE = "|deflated", "|scale", "|shape"
+EIGHT_BITS_FROM = 50_000
+"""Elements of a tensor that is kept in eight bits. Four layers have as many, 98 % of all weights;
+the code's own layer is not among them: rounding its rows would show in every image."""
 NO_CHECKSUM = "0" * 64
 """Stands in a file where its SHA-256 will, while that is computed."""
 
@@ -99,6 +102,13 @@ def load_tensors(
             "Other formats are never read, as they can hold code."
         ) from error
     return tensors, facts
+
+
+def in_eight_bits(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """Return rows as int8 ``[R, N]``, the largest element of each 127, and scales ``[R, 1]``."""
+    rows = tensor.detach().float().flatten(1)
+    scale = rows.abs().amax(1, keepdim=True).clamp(min=1e-30) / 127
+    return (rows / scale).round().to(torch.int8), scale
 
 
 def unpack_weights(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

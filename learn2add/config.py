@@ -33,13 +33,16 @@ Model = Literal[
 
 
 def check_fields(config: Any, ranges: dict[str, tuple[float, float]]) -> None:
-    """Check the fields of a dataclass: those of ``Literal`` types, and those of the ranges.
+    """Check the fields of a dataclass: choices, booleans, dataclasses, and those of the ranges.
 
     A range of two ints is for an integer; None is allowed where the field's default is None.
     """
     for name, kind in get_type_hints(type(config)).items():
-        if get_origin(kind) is Literal:
-            check_choice(name, getattr(config, name), get_args(kind))
+        if get_origin(kind) is Literal or kind is bool:
+            check_choice(name, getattr(config, name), get_args(kind) or (False, True))
+        elif dataclasses.is_dataclass(kind) and not isinstance(getattr(config, name), kind):
+            came = shown(getattr(config, name))
+            raise TypeError(f"{name} is {came}; allowed is {kind.__name__}")
     defaults = {field.name: field.default for field in dataclasses.fields(config)}
     for name, (low, high) in ranges.items():
         value = getattr(config, name)
@@ -224,9 +227,6 @@ class RunConfig:
         stages = self.stages if isinstance(self.stages, tuple) else ()
         if not stages or not all(isinstance(stage, Stage) for stage in stages):
             raise ValueError(f"stages is {shown(self.stages)}; allowed is a tuple of stages")
-        if not isinstance(self.weights, LossWeights):
-            raise TypeError(f"weights is {shown(self.weights)}; allowed is LossWeights")
-        check_choice("embed_addend", self.embed_addend, (False, True))
         # JSON makes lists of tuples.
         object.__setattr__(self, "held_out", check_held_out(self.held_out))
         self.check_model()

@@ -18,7 +18,15 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor
 
-from learn2add.checkpoints import PACKED, SCALE, SHAPE, save_tensors, write_atomically
+from learn2add.checkpoints import (
+    EIGHT_BITS_FROM,
+    PACKED,
+    SCALE,
+    SHAPE,
+    in_eight_bits,
+    save_tensors,
+    write_atomically,
+)
 from learn2add.data import as_float, load_digits
 from learn2add.evidence import evaluate
 from learn2add.figures.images import addition_grid, reconstructions, save_png
@@ -28,9 +36,6 @@ from learn2add.runs import Run, RunError, load, write_result
 from learn2add.tensorboard import EVENT_PREFIX
 
 RUNS = Path(__file__).parents[1] / "runs"
-EIGHT_BITS_FROM = 50_000
-"""Elements of a tensor that is kept in eight bits. Four layers have as many, 98 % of all weights;
-the code's own layer is not among them: rounding its rows would show in every image."""
 
 
 def publish(run: Run, folder: str | Path, *, weights: bool = True) -> Run:
@@ -78,10 +83,8 @@ def pack_weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if tensor.numel() < EIGHT_BITS_FROM:
             found[name] = tensor.half()
             continue
-        rows = tensor.float().flatten(1)
-        scale = rows.abs().amax(1, keepdim=True).clamp(min=1e-30) / 127
-        steps = (rows / scale).round().to(torch.int8).numpy()
-        packed = bytearray(zlib.compress(steps.tobytes(), 9))
+        steps, scale = in_eight_bits(tensor)
+        packed = bytearray(zlib.compress(steps.numpy().tobytes(), 9))
         found[name + PACKED] = torch.frombuffer(packed, dtype=torch.uint8)
         found[name + SCALE] = scale[:, 0]
         found[name + SHAPE] = torch.tensor(tensor.shape)

@@ -13,15 +13,10 @@ from learn2add.evidence import evaluate, kept_seeds
 from learn2add.hardware import default_device, describe
 from learn2add.runs import Run, kept_file
 
-LOOSE = {
-    "misread": 0.02,
-    "misadded": 0.02,
-    "misdrawn": 0.02,
-    "frechet": 0.02,
-    "frechet_at_mean": 0.02,
-}
+LOOSE = dict.fromkeys(("misread", "misadded", "misdrawn"), 0.02)
+LOOSE |= dict.fromkeys(("frechet", "frechet_at_mean", "density"), 0.02)
 """How far a figure may lie off where no seeds tell: shares of a few hundred wrong sums are coarse,
-a Fréchet distance is no share at all. Others: 0.002, in grey levels or as a share."""
+a Fréchet distance and a density are none at all. Others: 0.002, in grey levels or as a share."""
 
 
 class Compared(NamedTuple):
@@ -53,8 +48,8 @@ def verify(names: Sequence[str] = ()) -> int:
             if row.verdict == "different":
                 tqdm.write(f"  {row.figure}: kept {row.kept:.4f}, here {row.here:.4f}")
         different += count["different"]
-    worst = "The same, or as near as two seeds of one recipe are."
-    print(f"{different} figures are different here." if different else worst)
+    same = "The same, or as near as two seeds of one recipe are."
+    print(f"{different} figures are different here." if different else same)
     return different
 
 

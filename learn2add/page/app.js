@@ -83,7 +83,7 @@ function changed(sampled = false) {
 }
 
 async function update() {
-  const { x, addend } = state, model = PAGE.models[state.model];
+  const { x, addend, frame } = state, model = PAGE.models[state.model];
   at("number").textContent = written(addend);
   at("addend").setAttribute("aria-valuetext", written(addend));
   for (const button of at("numbers").children)
@@ -92,7 +92,7 @@ async function update() {
   at("another").hidden = !model.generative;
   if (!x || !judge) return empty();
   const found = await compute(state.model, x, addend, state.sampled), input = judge.read(x);
-  if (x !== state.x || addend !== state.addend) return; // meanwhile somebody went on
+  if (frame !== state.frame) return; // meanwhile somebody went on
   const digit = best(input), sure = input[digit], sum = best(found.reading);
   paint(at("seen"), x, 28, false);
   paint(at("drawn"), found.image, 28, true);
@@ -141,8 +141,8 @@ function codes(path) {
 
 // A code's place on the map, in pixels of its canvas.
 function place(model, z) {
-  const { matrix, offset, low, high } = model.map, { width, height } = at("map");
-  const flat = matrix.map((row, axis) => row.reduce((sum, weight, i) => sum + weight * z[i], offset[axis]));
+  const { matrix, low, high } = model.map, { width, height } = at("map");
+  const flat = matrix.map((row) => row.reduce((sum, weight, i) => sum + weight * z[i], 0));
   const [x, y] = flat.map((value, axis) => (value - low[axis]) / (high[axis] - low[axis]));
   return [12 + x * (width - 24), 12 + y * (height - 24)];
 }

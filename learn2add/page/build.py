@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from learn2add import runs
+from learn2add.checkpoints import EIGHT_BITS_FROM, in_eight_bits
 from learn2add.data import in_batches, load_digits
 from learn2add.judge import Judge, load_judge
 from learn2add.runs import Run
@@ -40,8 +41,6 @@ RUNS = {
 }
 """The runs that the page shows, each with its title and what is said of it. A fourth would not fit
 into the 8 MB that a phone loads gladly: the weights of one are 2 MB, and hardly compress."""
-EIGHT_BITS_FROM = 50_000
-"""Numbers from which on a weight is kept in eight bits, others in sixteen: as in the kept runs."""
 EXAMPLES = 4
 """Test digits of each class."""
 POINTS = 600
@@ -127,20 +126,18 @@ def facts_of(name: str, run: Run) -> dict[str, Any]:
 def packed(weights: dict[str, Tensor]) -> tuple[list[tuple[str, int, int]], bytes]:
     """Return weights as bytes, and of each ``(name, numbers, rows)`` in their order.
 
-    A large one becomes a float32 scale for each of its rows and int8 steps; of others, float16,
-    ``rows`` is 0.
+    As in the kept runs a large one becomes a float32 scale for each of its rows and int8 steps; of
+    others, float16, ``rows`` is 0.
     """
     tensors, parts = [], []
     for name, tensor in weights.items():
-        values = tensor.detach().float().numpy()
-        if values.size < EIGHT_BITS_FROM:
-            tensors.append((name, values.size, 0))
-            parts.append(values.astype("<f2").tobytes())
+        if tensor.numel() < EIGHT_BITS_FROM:
+            tensors.append((name, tensor.numel(), 0))
+            parts.append(tensor.detach().half().numpy().tobytes())
             continue
-        rows = values.reshape(len(values), -1)
-        scale = np.maximum(np.abs(rows).max(1, keepdims=True), 1e-30) / 127
-        tensors.append((name, values.size, len(rows)))
-        parts += [scale.astype("<f4").tobytes(), np.rint(rows / scale).astype(np.int8).tobytes()]
+        steps, scale = in_eight_bits(tensor)
+        tensors.append((name, tensor.numel(), len(steps)))
+        parts += [scale.numpy().tobytes(), steps.numpy().tobytes()]
     return tensors, b"".join(parts)
 
 
@@ -171,12 +168,12 @@ def map_of(model: nn.Module) -> dict[str, Any]:
     means = np.stack([z[labels == digit].mean(0) for digit in range(10)])
     within = np.cov((z - means[labels]).T) + 1e-6 * np.eye(z.shape[1])
     _, directions = eigh(np.cov(means.T), within)  # in rising order
-    flat = z @ directions[:, :-3:-1]
+    best = directions[:, :-3:-1].T
+    flat = z @ best.T
     low, high = np.quantile(flat, 0.002, axis=0), np.quantile(flat, 0.998, axis=0)
     places = np.rint(1000 * np.clip((flat - low) / (high - low), 0, 1)).astype(int)[:POINTS]
     return {
-        "matrix": directions[:, :-3:-1].T.round(6).tolist(),
-        "offset": [0, 0],
+        "matrix": best.round(6).tolist(),
         "low": low.round(4).tolist(),
         "high": high.round(4).tolist(),
         "points": np.column_stack([places, labels[:POINTS]]).tolist(),

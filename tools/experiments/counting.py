@@ -16,7 +16,6 @@ import argparse
 import functools
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +77,9 @@ def adder_alone(
     """Return a new adder between the encoder and the decoder of the kept autoencoder."""
     kept = load(CODES)
     steps = 20 if budget == "smoke" else 700
-    stage = Stage("adder", 1, steps, 256, RULES[rule], "one_cycle", balance="cells")
-    stage = replace(stage, restarts=restarts)
+    stage = Stage(
+        "adder", 1, steps, 256, RULES[rule], "one_cycle", balance="cells", restarts=restarts
+    )
     options = {"code_size": kept.config.code_size, "held_out": held_out, "seed": seed}
     options["rule"] = "counting" if rule == "small" else rule
     kind = HandConfig if similar else CountingConfig

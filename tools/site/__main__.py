@@ -17,12 +17,7 @@ from learn2add.__main__ import main as learn2add
 from tools.tree import ORDER
 
 ROOT = Path(__file__).parents[2]
-TEXTS = {
-    "ASSIGNMENT": "The assignment",
-    "RESULTS": "Results",
-    "TEACHING": "Teaching",
-    "CONTRIBUTING": "The code",
-}
+TEXTS = ("ASSIGNMENT", "RESULTS", "TEACHING", "CONTRIBUTING")
 PAGE = (
     '\n\n<p><a href="page.html">Draw a digit and see sums drawn</a>, here in the browser.</p>\n\n'
 )
@@ -63,7 +58,7 @@ def stage(folder: Path) -> None:
     readme += contents(
         "Notebooks", [f"notebooks/{n.stem}" for n in notebooks], ":numbered: 1", ":maxdepth: 1"
     )
-    readme += contents("More", list(TEXTS), ":maxdepth: 1")
+    readme += contents("More", TEXTS, ":maxdepth: 1")
     readme += contents("API", [f"api/{name}" for name in modules], ":maxdepth: 1")
     (folder / "index.md").write_text(readme, "utf-8")
     (folder / "_extra").mkdir()

@@ -3,6 +3,8 @@
 from importlib import metadata
 from typing import Any
 
+from learn2add.page.build import address
+
 project = "learn2add"
 copyright = "the authors of learn2add, MIT licence"
 release = metadata.version("learn2add")
@@ -10,19 +12,15 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ex
 html_theme = "furo"
 html_title = "learn2add"
 html_theme_options = {
-    "source_repository": metadata.metadata("learn2add")
-    .get_all("Project-URL")[0]
-    .partition(", ")[2],
+    "source_repository": address(),
     "source_branch": "main",
 }
 html_copy_source = False
 html_extra_path = ["_extra"]
-templates_path: list[str] = []
 exclude_patterns = ["_extra"]
 
 nb_execution_mode = "off"  # the notebooks are kept as executed
 nb_merge_streams = True
-nb_number_source_lines = False
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
 myst_heading_slug_func = "tools.site.__main__.anchor"
@@ -30,9 +28,7 @@ numfig = True
 numfig_secnum_depth = 1
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "undoc-members": True, "exclude-members": "set"}
-napoleon_google_docstring = True
 
 
 def setup(app: Any) -> None:
