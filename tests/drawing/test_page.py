@@ -133,6 +133,24 @@ def test_the_keyboard_is_enough(page) -> None:
     playwright.expect(another).to_be_hidden()
 
 
+def test_a_sum_under_way_is_dropped_when_another_network_is_chosen(page) -> None:
+    """The second network's weights have to be unpacked first, so that its sum comes last."""
+    status(page, "7 + 2: what is drawn is read as 9")
+    drawn = page.evaluate("""async () => {
+        const image = () => at("drawn").toDataURL();
+        const frame = () => new Promise(requestAnimationFrame), before = image();
+        for (const index of [1, 0]) {
+            state.model = index;
+            changed();
+            await frame();
+        }
+        await modelAt(1);
+        await new Promise((done) => setTimeout(done, 500));
+        return [before, image()];
+    }""")
+    assert drawn[0] == drawn[1]
+
+
 def test_how_it_works_shows_each_layer(page) -> None:
     page.locator("summary").click()
     captions = page.locator("#scheme figcaption")
