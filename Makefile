@@ -53,7 +53,7 @@ run: $(STAMP) ## execute notebooks 1 to 5, 11 and 12 into build/, then print the
 	@status=0; $(BIN)/python tools/notebooks.py --jobs 2 $(ASSIGNMENT) || status=1; \
 	$(BIN)/python tools/main_figures.py || status=1; exit $$status
 
-studies: $(STAMP) ## the same with the sibling studies, notebooks 6 to 10; all of it trains here
+studies: $(STAMP) ## the same with the sibling studies, notebooks 6 to 10
 	@$(BIN)/python tools/notebooks.py --jobs 2 $(STUDIES)
 
 student: $(STAMP) ## notebooks 1 to 5 with stubs, checks and blanks for students, into build/student

@@ -1,8 +1,10 @@
-"""Print the tables in RESULTS.md: of the runs kept in ``runs/``, and of adders that count.
+"""Print the tables in RESULTS.md: of the runs kept in ``runs/``, adders that count, and reports.
 
 ``python tools/results.py``; a test compares what it prints with that file.
 """
 
+import json
+import re
 from pathlib import Path
 
 from learn2add.evidence import kept_seeds
@@ -76,5 +78,35 @@ def counting_table() -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
 
 
+REPORTS = {
+    "002: ten numbers, clean": ("0.016", "002", "code10", "test", ("code10", 0)),
+    "003: four numbers, clean": ("0.02995", "003", "code4", "test", ("code4-noise", 0)),
+    "003: four numbers, noise of 0.2": (
+        *("0.0305", "003-noise", "code4-noise", "test, noise 0.2"),
+        ("code4-noise", 2),
+    ),
+}
+"""What is measured: the report's figure, its run and ours, the key, and the wide network's."""
+
+
+def reports_table() -> str:
+    """Return what reports 002 and 003 tell beside what was found here, as Markdown."""
+    found = json.loads((RUNS / "narrow" / "figures.json").read_text())
+    wide = json.loads((RUNS / "part2" / "long_codes" / "figures.json").read_text())["runs"]
+    rows = [("squared error", "the report", "its run, repeated", "same network, our recipe")]
+    rows[0] += ("a network forty times as wide",)
+    rows.append(("---",) * len(rows[0]))
+    for title, (told, own, ours, key, (name, strength)) in REPORTS.items():
+        cells = [told]
+        for run in (own, ours):
+            seeds = [
+                row[key] for file, row in found.items() if re.fullmatch(rf"{run}(-seed\d+)?", file)
+            ]
+            low, high = (f"{end(seeds):.4f}" for end in (min, max))
+            cells.append(low if low == high else f"{low} to {high}")
+        rows.append((title, *cells, f"{wide[name]['test']['mse'][strength]:.4f}"))
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+
+
 if __name__ == "__main__":
-    print(f"{table()}\n\n{counting_table()}")
+    print(f"{table()}\n\n{counting_table()}\n\n{reports_table()}")

@@ -59,7 +59,7 @@ WORDS = ("equal", "within", "different")
 def kept_names() -> list[str]:
     """Return the runs that came with figures and weights, by name."""
     home = kept_file("part3")
-    files = sorted(home.parent.glob("part*/*/evaluation.json")) if home else []
+    files = sorted(home.parent.glob("*/*/evaluation.json")) if home else []
     folders = [file.parent for file in files if (file.parent / "weights.safetensors").exists()]
     return [f"{folder.parent.name}/{folder.name}" for folder in folders]
 

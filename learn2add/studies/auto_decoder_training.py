@@ -1,9 +1,7 @@
 """Training auto-decoders, and what their codes and reconstructions are worth (notebook 10).
 
-``reference`` is the report's: 100 passes, Adam at 0.001 (variational: 0.01), here on all 50,000
-training images. ``quick`` is few images, seen forty times: one costs the report's decoder 0.8
-GFLOP, eight times as much as the assignment's. Passes and rates were chosen on the validation
-split.
+Few images, seen forty times: one costs the report's decoder 0.8 GFLOP, eight times as much as the
+assignment's. Passes and rates were chosen on the validation split.
 
 Source: report 004, sections 1.3.1 and 1.3.2.
 """
@@ -22,7 +20,7 @@ from learn2add.evidence import frechet_distance
 from learn2add.judge import Judge
 from learn2add.losses import PIXELS, image_loss
 from learn2add.network import DECODERS, Adder, Autoencoder, GaussianEncoder
-from learn2add.recipes import BUDGETS, common
+from learn2add.recipes import common
 from learn2add.steps import (
     EVALUATION_BATCH,
     AdderStep,
@@ -271,74 +269,49 @@ SCHEDULED: Any = {"schedule": "one_cycle", "loss": "bce", "beta2": 0.99, "pct_st
 """Of the stages of ``quick`` and ``smoke``."""
 
 
-def fashion(budget: str, rate: float) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what configurations, and what stages, of Fashion-MNIST have in common.
-
-    ``rate`` is the learning rate under "reference".
-    """
-    sizes = {"reference": (None, 1000), "quick": (QUICK_IMAGES, 30), "smoke": (60, 10)}
-    train_size, validation_size = sizes[check_choice("budget", budget, BUDGETS)]
+def fashion(smoke: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what configurations, and what stages, of Fashion-MNIST have in common."""
+    train_size, validation_size = (60, 10) if smoke else (QUICK_IMAGES, 30)
     sizes = {"train_size": train_size, "validation_size": validation_size}
-    stage = {
-        "reference": {"epochs": 100, "batch_size": 64, "learning_rate": rate, "loss": "bce"},
-        "quick": {"epochs": 3, "steps": PASSES * QUICK_IMAGES // (3 * 25), "batch_size": 25},
-        "smoke": {"epochs": 2, "steps": 2, "batch_size": 10},
-    }[budget]
-    scheduled = {} if budget == "reference" else SCHEDULED
-    return {"code_size": 128} | common(budget) | sizes, stage | scheduled
+    stage = {"epochs": 3, "steps": PASSES * QUICK_IMAGES // (3 * 25), "batch_size": 25}
+    if smoke:
+        stage = {"epochs": 2, "steps": 2, "batch_size": 10}
+    return {"code_size": 128} | common("quick") | sizes, stage | SCHEDULED
 
 
 def auto_decoder(
-    distribution: str = "point", *, budget: str = "quick", seed: int = 0
+    distribution: str = "point", *, smoke: bool = False, seed: int = 0
 ) -> AutoDecoderConfig:
     """Return an auto-decoder ("point"), or a variational one, of Fashion-MNIST."""
-    point = distribution == "point"
-    settings, stage = fashion(budget, 1e-3 if point else 1e-2)
-    codes = {
-        "reference": {},
-        "quick": {"code_rate": 60.0, "fit_steps": 10},
-        "smoke": {"code_rate": 60.0, "fit_steps": 1},
-    }[budget]
-    stages = (AutoDecoderStage("auto_decoder", **stage, **codes),)
-    table = {"code_distribution": distribution, "kld_code": 0.0 if point else 1.0}
+    settings, stage = fashion(smoke)
+    how = {"code_rate": 60.0, "fit_steps": 1 if smoke else 10}
+    kld_code = 0.0 if distribution == "point" else 1.0
+    table = {"code_distribution": distribution, "kld_code": kld_code}
+    stages = (AutoDecoderStage("auto_decoder", **stage, **how),)
     return AutoDecoderConfig(stages, **table, seed=seed, **settings)
 
 
-def variational_autoencoder(*, budget: str = "quick", seed: int = 0) -> DCGANAutoencoderConfig:
+def variational_autoencoder(*, smoke: bool = False, seed: int = 0) -> DCGANAutoencoderConfig:
     """Return an ordinary VAE with the same decoder, to be set beside the Gaussian auto-decoder."""
-    settings, stage = fashion(budget, 1e-3)
+    settings, stage = fashion(smoke)
     stages, weights = (Stage("autoencoder", **stage),), LossWeights(kld_encoder=1.0)
     return DCGANAutoencoderConfig(stages, weights=weights, seed=seed, **settings)
 
 
-def table_addition(*, budget: str = "quick", seed: int = 0) -> AutoDecoderConfig:
+def table_addition(*, smoke: bool = False, seed: int = 0) -> AutoDecoderConfig:
     """Return a Gaussian auto-decoder of MNIST, and then an adder on its codes.
 
     The decoder is Part II's first, an eighth as costly as the report's.
     """
     quick = SCHEDULED | {"code_rate": 60.0}
     steps = PASSES * QUICK_DIGITS // (3 * 100)
-    table, adder, train_size, validation_size = {
-        "reference": (
-            AutoDecoderStage("auto_decoder", 100, None, 128, 1e-3, loss="bce", code_rate=10.0),
-            Stage("adder", 10, 1000, 1024, 1e-2, "one_cycle", balance="cells"),
-            None,
-            1000,
-        ),
-        "quick": (
-            AutoDecoderStage("auto_decoder", 3, steps, 100, 2e-3, fit_steps=20, **quick),
-            Stage("adder", 1, 2000, 512, 3e-2, "one_cycle", balance="cells", restarts=16),
-            QUICK_DIGITS,
-            100,
-        ),
-        "smoke": (
-            AutoDecoderStage("auto_decoder", 2, 3, 20, fit_steps=1, **quick),
-            Stage("adder", 1, 10, 64, 1e-2, "one_cycle", balance="cells"),
-            100,
-            30,
-        ),
-    }[check_choice("budget", budget, BUDGETS)]
-    sizes = {"train_size": train_size, "validation_size": validation_size}
+    table = AutoDecoderStage("auto_decoder", 3, steps, 100, 2e-3, fit_steps=20, **quick)
+    adder = Stage("adder", 1, 2000, 512, 3e-2, "one_cycle", balance="cells", restarts=16)
+    sizes = {"train_size": QUICK_DIGITS, "validation_size": 100}
+    if smoke:
+        table = AutoDecoderStage("auto_decoder", 2, 3, 20, fit_steps=1, **quick)
+        adder = Stage("adder", 1, 10, 64, 1e-2, "one_cycle", balance="cells")
+        sizes = {"train_size": 100, "validation_size": 30}
     return AutoDecoderConfig(
         (table, adder),
         "auto_decoder_addition",
@@ -348,7 +321,7 @@ def table_addition(*, budget: str = "quick", seed: int = 0) -> AutoDecoderConfig
         code_distribution="gaussian",
         kld_code=1.0,
         seed=seed,
-        **common(budget) | sizes,
+        **common("quick") | sizes,
     )
 
 

@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from learn2add import recipes
 from learn2add.checks import check_number
 from learn2add.config import RunConfig, Stage
 from learn2add.data import BATCH, Digits, as_float, check_images
@@ -55,7 +54,15 @@ def occluded(x: Tensor, side: int | Tensor, generator: torch.Generator) -> Tenso
     return _without_square(x, side, generator)
 
 
-def corrupted(x: Tensor, noise: float, occlude: int, generator: torch.Generator) -> Tensor:
+def corrupted(
+    x: Tensor,
+    noise: float,
+    occlude: int,
+    generator: torch.Generator,
+    *,
+    exact: bool = False,
+    clip: bool = True,
+) -> Tensor:
     """Corrupt each image by an amount of its own, as denoising models are trained.
 
     Args:
@@ -63,13 +70,17 @@ def corrupted(x: Tensor, noise: float, occlude: int, generator: torch.Generator)
         noise: Largest standard deviation of the noise; each image's is drawn evenly from 0 on.
         occlude: Largest side of the black square; each image's is drawn evenly from 0 on.
         generator: Decides everything.
+        exact: All images have the largest of both.
+        clip: Whether what the noise makes is clipped to [0, 1].
     """
     count, options = len(x), {"generator": generator, "device": x.device}
     if occlude:
-        x = _without_square(x, torch.randint(occlude + 1, (count,), **options), generator)
+        least = occlude if exact else 0
+        x = _without_square(x, torch.randint(least, occlude + 1, (count,), **options), generator)
     if noise:
-        x = _with_noise(x, noise * torch.rand(count, **options), generator).clamp(0, 1)
-    return x
+        share = torch.ones(count, device=x.device) if exact else torch.rand(count, **options)
+        x = _with_noise(x, noise * share, generator)
+    return x.clamp(0, 1) if clip else x
 
 
 # On a GPU the checks of the two functions above wait for the device; a training step must not.
@@ -111,6 +122,10 @@ class CorruptedStage(Stage):
     distort: float = 0.0
     """Strength of their deformations, which are to be undone. The decoder cannot know how the image
     lay before, so the code has no use for how it lies."""
+    exact: bool = False
+    """All images have the whole noise and the whole square, not a share drawn for each."""
+    clip: bool = True
+    """Whether noisy images are clipped to [0, 1]."""
 
     RANGES: ClassVar[dict[str, tuple[float, float]]] = Stage.RANGES | {
         "noise": (0.0, 10.0),
@@ -144,35 +159,8 @@ class CorruptedStep(AutoencoderStep):
         images = deformed(images, stage.distort, generator)
         # The deformation moves an image little; a digit's place says nothing of what it is.
         images = shifted(images, round(stage.distort / 2), generator)
-        return corrupted(as_float(images), stage.noise, stage.occlude, generator)
-
-
-def corruptible(config: RunConfig, **corruption: float) -> CorruptedConfig:
-    """Return the same run with corrupted images: ``noise``, ``occlude``, ``distort``."""
-    stages = tuple(CorruptedStage(**vars(stage) | corruption) for stage in config.stages)
-    return CorruptedConfig(**vars(config) | {"stages": stages})
-
-
-def denoising(
-    noise: float = 0.0,
-    occlude: int = 0,
-    *,
-    code_size: int = 4,
-    budget: str = "quick",
-    seed: int = 0,
-) -> CorruptedConfig:
-    """Return an autoencoder that is shown corrupted images and redraws the clean ones.
-
-    With neither ``noise`` nor ``occlude`` it is a plain one. Report 003 has code size 4.
-    Source: report 002, section 4; report 003, section 4.2.
-    """
-    base = recipes.part2(code_size=code_size, budget=budget, seed=seed)
-    (stage,) = base.stages
-    if budget == "quick":
-        stage = replace(stage, steps=120)
-    activation = "linear" if budget == "reference" else "relu"
-    base = replace(base, stages=(stage,), activation=activation)
-    return corruptible(base, noise=noise, occlude=occlude)
+        how = {"exact": stage.exact, "clip": stage.clip}
+        return corrupted(as_float(images), stage.noise, stage.occlude, generator, **how)
 
 
 class Redrawn(NamedTuple):

@@ -61,7 +61,8 @@ def strength_curves(
         axes.set(xlabel=xlabel, ylabel=measure)
         if "x" in log:
             axes.set_xscale("log")
-            axes.set_xticks(x, [f"{value:,g}" for value in x])
+            near = [*(x[1:] < 1.12 * x[:-1]), False]  # labels would touch
+            axes.set_xticks(x, ["" if n else f"{v:,g}" for v, n in zip(x, near, strict=True)])
             axes.xaxis.set_minor_locator(NullLocator())
         if "y" in log:
             plain_log(axes)

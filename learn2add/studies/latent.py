@@ -1,10 +1,9 @@
 """The space of codes (notebook 7): ways through it, what addition does in it, how its size pays.
 
-Projections, mixtures and neighbours are scikit-learn's; here stands what it does not have, and the
-configurations of autoencoders whose codes are looked at (also in notebooks 8 and 9).
+Projections, mixtures and neighbours are scikit-learn's; here stands what it does not have.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,47 +14,12 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from learn2add import recipes
 from learn2add.checkpoints import write_atomically
 from learn2add.checks import check_int
 from learn2add.config import LossWeights, RunConfig, Stage
 from learn2add.judge import Judge
 from learn2add.network import Autoencoder, Decoder, GaussianEncoder
-from learn2add.studies.corrupted import CorruptedConfig, corruptible
 from learn2add.tensorboard import EVENT_PREFIX, rename_event_files
-
-
-def codes(
-    code_size: int = 10,
-    *,
-    variational: bool = False,
-    distort: float = 0.0,
-    budget: str = "quick",
-    seed: int = 0,
-) -> CorruptedConfig:
-    """Return an autoencoder whose codes are to be looked at, or to be features.
-
-    It never sees a label. With ``distort`` it is shown turned, stretched, moved and wobbled images
-    and redraws them as they were. How a digit lies is then worth none of the code, and which digit
-    it is takes up more of it: a linear layer reads 97 % of such codes of ten numbers, 93 % of
-    others (validation). Report 002 has a ``code_size`` of 10. If ``variational``, both terms of the
-    loss weigh 1 (the ELBO). ``distort`` is 4 where deformations are to be undone.
-
-    Source: reports 002 and 003; D. P. Kingma and M. Welling, arXiv 1312.6114.
-    """
-    return corruptible(_plain(code_size, variational, budget, seed), distort=distort)
-
-
-def _plain(code_size: int, variational: bool, budget: str, seed: int) -> RunConfig:
-    """Return :func:`codes` of images shown as they are."""
-    base = recipes.part2(loss="bce", code_size=code_size, budget=budget, seed=seed)
-    if budget == "quick":
-        base = replace(base, stages=(replace(base.stages[0], steps=120),))
-    base = replace(base, activation="relu")
-    if variational:
-        weights = LossWeights(kld_encoder=1.0)
-        base = replace(base, model="variational_autoencoder", weights=weights)
-    return base
 
 
 class DenseEncoder(GaussianEncoder):
@@ -98,13 +62,11 @@ class DenseConfig(RunConfig):
         return Autoencoder(DenseEncoder(*sizes), DenseDecoder(*sizes))
 
 
-def dense_variational(code_size: int = 2, *, budget: str = "quick", seed: int = 0) -> DenseConfig:
+def dense_variational(code_size: int = 2, *, epochs: int = 30, seed: int = 0) -> DenseConfig:
     """Return a variational autoencoder of fully connected layers (report 002, section 6)."""
-    base = _plain(code_size, True, budget, seed)
-    if budget == "quick":  # Muon's own products of these large matrices would outweigh the model's
-        stages = (Stage("autoencoder", 3, 110, 128, 3e-3, "one_cycle", "bce"),)
-        base = replace(base, stages=stages)
-    return DenseConfig(**vars(base))
+    stage = Stage("autoencoder", epochs, None, 128, 3e-3, "one_cycle", "bce")
+    how = {"code_size": code_size, "weights": LossWeights(kld_encoder=1.0), "seed": seed}
+    return DenseConfig((stage,), "variational_autoencoder", **how)
 
 
 def plane(decoder: nn.Module, corners: Tensor, steps: int = 16) -> Tensor:
@@ -135,40 +97,12 @@ def class_means(z: Tensor, labels: Tensor) -> Tensor:
 
 def straight(start: Tensor, end: Tensor, steps: int = 21) -> Tensor:
     """Return codes on the straight line: ``[..., C]`` and ``[..., C]`` -> ``[steps, ..., C]``."""
-    share = _shares(start, end, steps)
-    return start + share * (end - start)
-
-
-def spherical(start: Tensor, end: Tensor, steps: int = 21) -> Tensor:
-    """Return codes on an arc about the origin, the length growing or shrinking evenly on the way.
-
-    Samples of N(0, I) in many dimensions all lie at about the same distance from the origin; the
-    straight line between two of them passes through places where there are none.
-
-    Float ``[..., C]`` and ``[..., C]`` -> ``[steps, ..., C]``, both ends included; the straight
-    line where the two directions are the same.
-
-    Source: K. Shoemake, "Animating rotation with quaternion curves", 1985; for codes T. White,
-    arXiv 1609.04468.
-    """
-    share = _shares(start, end, steps)
-    long, end_long = (code.norm(dim=-1, keepdim=True).clamp(min=1e-12) for code in (start, end))
-    a, b = start / long, end / end_long
-    angle = (a * b).sum(-1, keepdim=True).clamp(-1, 1).acos()
-    sine = angle.sin()
-    length = long + share * (end_long - long)
-    arc = (((1 - share) * angle).sin() * a + (share * angle).sin() * b) / sine * length
-    return torch.where(sine > 1e-4, arc, start + share * (end - start))
-
-
-def _shares(start: Tensor, end: Tensor, steps: int) -> Tensor:
-    """Return 0 to 1 in so many steps, laid out to multiply codes of that shape."""
     if start.shape != end.shape:
         raise ValueError(
             f"end is of shape {list(end.shape)}; allowed is that of start, {list(start.shape)}"
         )
     share = torch.linspace(0, 1, check_int("steps", steps, 2), device=start.device)
-    return share.view(-1, *[1] * start.dim())
+    return start + share.view(-1, *[1] * start.dim()) * (end - start)
 
 
 class Journey(NamedTuple):

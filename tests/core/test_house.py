@@ -47,10 +47,10 @@ BEYOND_FIVE = ("studies.counting", "studies.hand")
 DRAWN = ("drawing", "page")
 """What takes in what people draw themselves."""
 BESIDE = {
+    "narrow": {"corrupted"},
+    "sweeps": {"narrow"},
     "hand_training": {"counting", "hand"},
     "auto_decoder_training": {"auto_decoder"},  # two files, one study
-    "features": {"auto_decoder", "corrupted", "latent", "sweeps"},
-    "latent": {"auto_decoder", "corrupted", "features", "sweeps"},
 }
 """Which studies a study may import; the others stand alone."""
 

@@ -276,7 +276,7 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(
 
 
 def test_an_adder_learns_on_the_table_and_its_sums_are_judged(tmp_path: Path) -> None:
-    run = load_or_train(own.table_addition(budget="smoke"), tmp_path, progress=False)
+    run = load_or_train(own.table_addition(smoke=True), tmp_path, progress=False)
     model = run.model("cpu")
     adding = AdditionModel(FittedEncoder(model, steps=2), model.adder, model.decoder)
     digits = load_digits("MNIST", "test").subset(20)
@@ -285,7 +285,7 @@ def test_an_adder_learns_on_the_table_and_its_sums_are_judged(tmp_path: Path) ->
 
 
 def test_the_vae_beside_them_has_their_decoder(tmp_path: Path) -> None:
-    run = load_or_train(own.variational_autoencoder(budget="smoke"), tmp_path, progress=False)
+    run = load_or_train(own.variational_autoencoder(smoke=True), tmp_path, progress=False)
     model = run.model("cpu")
     assert isinstance(model.decoder, DecoderDCGAN) and hasattr(model.encoder, "gaussian")
 
@@ -330,10 +330,10 @@ def test_models_with_an_encoder_have_no_such_stage() -> None:
         RunConfig(tiny().stages)
 
 
-@pytest.mark.parametrize("budget", ["reference", "quick", "smoke"])
-def test_recipes_survive_json(budget: str) -> None:
-    made = [own.auto_decoder(name, budget=budget) for name in FAMILIES]
-    made += [own.variational_autoencoder(budget=budget), own.table_addition(budget=budget)]
+@pytest.mark.parametrize("smoke", [False, True])
+def test_recipes_survive_json(smoke: bool) -> None:
+    made = [own.auto_decoder(name, smoke=smoke) for name in FAMILIES]
+    made += [own.variational_autoencoder(smoke=smoke), own.table_addition(smoke=smoke)]
     assert all(RunConfig.from_json(config.to_json()) == config for config in made)
 
 

@@ -15,8 +15,8 @@ from learn2add.course.handin import ITEMS
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-COURSE = [file for file in NOTEBOOKS if file.name[:2] in ("01", "02", "03", "04", "05", "11", "12")]
-"""The others are still to be brought into this form."""
+COURSE = [file for file in NOTEBOOKS if file.name[:2] != "10"]
+"""The other one is still to be brought into this form."""
 SHOWS = {
     "print",
     "plt",

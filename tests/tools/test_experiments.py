@@ -7,15 +7,19 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from learn2add.data import load_digits
 from learn2add.evidence import kept_seeds
 from learn2add.judge import load_judge
+from learn2add.runs import load
 from tools.experiments import (
     code_sizes,
     counting,
+    folds,
     hyper_parameters,
     long_codes,
+    reports,
     seeds,
     time_to_quality,
 )
@@ -130,6 +134,42 @@ def test_long_codes_are_measured_at_every_strength(tmp_path, monkeypatch, capsys
 
 
 @pytest.mark.slow
+def test_the_reports_runs_are_kept_and_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LEARN2ADD_RUNS", str(tmp_path / "runs"))
+    kept = tmp_path / "kept"
+    words = ["--budget", "smoke", "--folder", str(kept), "--seeds", "2", "--names"]
+    reports.main([*words, "003-noise", "code2-variational"])
+    table = json.loads((kept / "figures.json").read_text())
+    assert list(table) == [
+        *("003-noise", "003-noise-seed1", "code2-variational", "code2-variational-seed1")
+    ]
+    assert table["003-noise"]["test"] != table["003-noise-seed1"]["test"]
+    assert f"{table['003-noise']['test']:.5f}" in capsys.readouterr().out
+    for name in ("003-noise", "code2-variational"):
+        found = json.loads((kept / name / "evaluation.json").read_text())
+        assert found["rmse"] ** 2 == pytest.approx(table[name]["test"], rel=0.05)  # of eight bits
+    assert load(kept / "003-noise").config.stages[0].exact
+    written = {file: file.stat().st_mtime_ns for file in kept.rglob("*.*") if file.parent != kept}
+    reports.main([*words[:-3], "--names", "003-noise", "002"])
+    assert list(json.loads((kept / "figures.json").read_text())) == ["002", *table]
+    assert written.items() <= {f: f.stat().st_mtime_ns for f in kept.rglob("*.*")}.items()
+
+
+@pytest.mark.slow
+def test_folds_leave_each_digit_out_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEARN2ADD_RUNS", str(tmp_path / "runs"))
+    digits = folds.everything("smoke")
+    parts = [folds.part(digits, fold, left_out=True) for fold in range(folds.FOLDS)]
+    assert [len(part) for part in parts] == [60] * 5
+    held = torch.cat([part.images.flatten(1) for part in parts]).unique(dim=0)
+    assert torch.equal(held, digits.images.flatten(1).unique(dim=0))
+    assert len(folds.part(digits, 2, left_out=False)) == 240
+    folds.main(["--budget", "smoke", "--epochs", "2", "--folder", str(tmp_path / "kept")])
+    found = json.loads((tmp_path / "kept" / "folds.json").read_text())
+    assert len(set(found["errors"])) == 5 and all(0 < error < 0.3 for error in found["errors"])
+
+
+@pytest.mark.slow
 def test_a_search_is_kept_and_goes_on(tmp_path, monkeypatch, capsys):
     pytest.importorskip("sklearn")
     monkeypatch.setenv("LEARN2ADD_RUNS", str(tmp_path / "runs"))
@@ -146,11 +186,11 @@ def test_a_search_is_kept_and_goes_on(tmp_path, monkeypatch, capsys):
 
 def test_results_have_the_tables_of_the_kept_runs(capsys):
     runpy.run_path(str(TOOLS / "results.py"), run_name="__main__")
-    runs, adders = capsys.readouterr().out.split("\n\n")
+    runs, adders, siblings = capsys.readouterr().out.strip().split("\n\n")
     assert runs.count("\n") > 2 + 12 + 3  # head, Part II, Parts III and IV
-    assert adders.count("\n") == 2 + 7 + 2
+    assert adders.count("\n") == 2 + 7 + 2 - 1 and siblings.count("\n") == 2 + 3 - 1
     text = (TOOLS.parent / "RESULTS.md").read_text()
-    assert runs in text and adders in text
+    assert all(table in text for table in (runs, adders, siblings))
 
 
 SCRIPTS = [

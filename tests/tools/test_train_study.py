@@ -15,11 +15,11 @@ TOOL = Path(__file__).parents[2] / "tools/train_study.py"
     ("options", "name"),
     [
         (
-            "sweep --units 8 --channels 2 2 2 --patience 3",
-            "sweep-channels-2-2-2-units-8-patience-3",
+            "narrow --units 8 --channels 2 2 2 --patience 3",
+            "narrow-channels-2-2-2-units-8-patience-3",
         ),
-        ("denoising --noise 0.2 --steps 2", "denoising-steps-2-noise-0.2"),
-        ("codes --distort 4 --code-size 3", "codes-code_size-3-distort-4.0"),
+        ("narrow --noise 0.2 --steps 2", "narrow-steps-2-noise-0.2"),
+        ("report --distort 4 --code-size 3", "report-code_size-3-distort-4.0"),
         ("mirror --steps 2", "mirror-steps-2"),
         ("hand --rule matrix", "hand-rule-matrix"),
     ],

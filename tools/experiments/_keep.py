@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,12 @@ def digits_of(split: str, budget: str) -> Digits:
     """Return a split on the default device; under "smoke" 150 of its digits."""
     digits = load_digits("MNIST", split).to(default_device())
     return digits.subset(150) if budget == "smoke" else digits
+
+
+def in_seconds(config: RunConfig) -> RunConfig:
+    """Return the same run with a few steps on a few digits, where every line is to be tried."""
+    stages = tuple(replace(stage, epochs=2, steps=4, batch_size=32) for stage in config.stages)
+    return replace(config, stages=stages, train_size=200, validation_size=100)
 
 
 def shared(folders: Iterable[Path]) -> Iterator[Path]:

@@ -21,7 +21,7 @@ from learn2add.data import Digits
 from learn2add.hardware import default_device
 from learn2add.judge import Judge, load_judge
 from learn2add.runs import Run, runs_root
-from learn2add.studies.corrupted import corruptible, noisy, redrawn
+from learn2add.studies.corrupted import CorruptedConfig, CorruptedStage, noisy, redrawn
 from tools.experiments._keep import digits_of, keep, options, trained
 
 PASSES = 8
@@ -40,7 +40,8 @@ def config_of(name: str, passes: int, budget: str) -> RunConfig:
     chosen = {"noise": 0.0} | PLAN[name]
     noise = chosen.pop("noise")
     config = recipes.part2_long(**chosen, epochs=passes)
-    config = corruptible(config, noise=noise)
+    stages = tuple(CorruptedStage(**vars(stage), noise=noise) for stage in config.stages)
+    config = CorruptedConfig(**vars(config) | {"stages": stages})
     few = {"train_size": 1000, "validation_size": 1000} if budget == "smoke" else {}
     return replace(config, **few)
 
