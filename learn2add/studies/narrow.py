@@ -1,9 +1,9 @@
 """The narrow autoencoder of reports 002 and 003, and how they train it (notebooks 6 to 9).
 
-Both reports go on from a lab of their course, whose network has three convolutions of stride 2: a
-fortieth of the weights and a hundredth of the work of the assignment's. Settings bear the reports'
-numbers. Their loss is a mean over the 784 pixels, ours a sum, so they are trained with 784 times
-their ``decay``. Neither report names its batch size; here it is 256.
+Both go on from a lab of their course. Its network, as public solutions have it, has convolutions of
+stride 2: a fortieth of the weights and a hundredth of the work of the assignment's. Settings bear
+the reports' numbers. Their loss is a mean over the 784 pixels, ours a sum, so they are trained with
+784 times their ``decay``. Neither report names its batch size; here it is 256.
 
 Sources: report 002, sections 2 to 4; report 003, sections 3 and 4.
 """
