@@ -157,11 +157,12 @@ def is_progress(output: NotebookNode) -> bool:
     data = output.get("data", {})
     if data.pop(WIDGET, None) is not None:
         return "image/png" not in data
-    if output.output_type != "stream" or not BAR.search(output.text):
+    if output.output_type != "stream":
         return False
-    lines = re.split(r"[\r\n]+", output.text)
-    output.text = "\n".join(line for line in lines if not BAR.search(line)).strip("\n")
-    return not output.text.strip()
+    if BAR.search(output.text):
+        lines = re.split(r"[\r\n]+", output.text)
+        output.text = "\n".join(line for line in lines if not BAR.search(line)).strip("\n")
+    return not output.text.strip()  # a bar may leave an empty line on a stream of its own
 
 
 def pictures_of(notebook: NotebookNode) -> list[NotebookNode]:

@@ -39,6 +39,7 @@ from tqdm.auto import tqdm
 for _ in tqdm(range(3)):
     pass
 print("kept", file=sys.stderr)
+print()  # what a bar may leave on a stream of its own
 plt.plot([1, 2]);
 """
 
