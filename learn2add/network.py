@@ -11,7 +11,6 @@ addends ``[B]``. Sources: assignment, Parts II to IV; report, sections 3.1 and 5
 """
 
 import math
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -114,7 +113,6 @@ class Decoder(nn.Module):
     """
 
     channels, units = Encoder.channels, Encoder.units
-    draw: Callable[[Tensor], Tensor]  # features [B, 128, S/4, S/4] -> pixel logits [B, 1, S, S]
 
     def __init__(self, code_size: int = 7, image_size: int = 28) -> None:
         super().__init__()
@@ -125,6 +123,10 @@ class Decoder(nn.Module):
             nn.Linear(code_size, self.units), nn.ReLU(),
             nn.Linear(self.units, math.prod(start)), nn.ReLU(), nn.Unflatten(1, start),
         )  # fmt: skip
+
+    def draw(self, features: Tensor) -> Tensor:
+        """Turn features ``[B, 128, S/4, S/4]`` into pixel logits ``[B, 1, S, S]``."""
+        return self.layers(features)
 
     def logits(self, z: Tensor) -> Tensor:
         """Decode codes ``[B, code_size]`` to pixel logits ``[B, 1, S, S]``."""
@@ -156,10 +158,6 @@ class DecoderConvTranspose(Decoder):
             ConvTranspose(c2, c1, 3, stride=2, padding=1, output_padding=1), nn.ReLU(inplace=True),
             ConvTranspose(c1, 1, 3, padding=1),
         )  # fmt: skip
-
-    def draw(self, features: Tensor) -> Tensor:
-        """Turn features ``[B, 128, S/4, S/4]`` into pixel logits ``[B, 1, S, S]``."""
-        return self.layers(features)
 
 
 class DecoderConvUpsample(Decoder):

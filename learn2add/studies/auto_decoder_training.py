@@ -263,10 +263,10 @@ class TableAdderStep(AdderStep):
 QUICK_IMAGES, QUICK_DIGITS = 500, 5000
 """A digit costs :func:`table_addition` an eighth of what an image costs the report's decoder."""
 PASSES = 40
-"""How often ``quick`` sees every image. A code moves once in a pass, so passes matter to it more
+"""How often every image is seen. A code moves once in a pass, so passes matter to it more
 than images."""
 SCHEDULED: Any = {"schedule": "one_cycle", "loss": "bce", "beta2": 0.99, "pct_start": 0.15}
-"""Of the stages of ``quick`` and ``smoke``."""
+"""Of all stages."""
 
 
 def fashion(smoke: bool) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -80,7 +80,8 @@ def corrupted(
     if noise:
         share = torch.ones(count, device=x.device) if exact else torch.rand(count, **options)
         x = _with_noise(x, noise * share, generator)
-    return x.clamp(0, 1) if clip else x
+        x = x.clamp(0, 1) if clip else x
+    return x
 
 
 # On a GPU the checks of the two functions above wait for the device; a training step must not.

@@ -57,7 +57,7 @@ class Classifier(nn.Module):
 
 def features(encoder: Encoder, images: Tensor, layers: int = 1) -> Tensor:
     """Return what the last layers are given of images uint8 ``[N, S, S]``, on the encoder's device:
-    the code, float32 ``[N, C]``, or with 2 ``layers`` the hidden layer before it, ``[N, 256]``.
+    the code, float32 ``[N, C]``, or with 2 ``layers`` the hidden layer before it, ``[N, U]``.
     """
     check_choice("layers", layers, (1, 2))
     part = encoder if layers == 1 else nn.Sequential(encoder.features, encoder.hidden)

@@ -47,10 +47,6 @@ class DenseDecoder(Decoder):
         pixels = nn.Linear(wide, image_size * image_size)
         self.layers = nn.Sequential(pixels, nn.Unflatten(1, (1, image_size, image_size)))
 
-    def draw(self, features: Tensor) -> Tensor:
-        """Turn features ``[B, 512]`` into pixel logits ``[B, 1, S, S]``."""
-        return self.layers(features)
-
 
 @dataclass(frozen=True)
 class DenseConfig(RunConfig):

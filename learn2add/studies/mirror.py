@@ -7,16 +7,18 @@ travel beside the code. Source: assignment, Part II item 2, first decoder.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from learn2add import recipes
+from learn2add.checks import check_int
 from learn2add.config import RunConfig, Stage
 from learn2add.data import Digits
 from learn2add.losses import image_loss
-from learn2add.network import Autoencoder, Decoder, Encoder
+from learn2add.network import Autoencoder, ConvTranspose, Decoder, Encoder
 from learn2add.steps import AutoencoderStep, Result, squares
 
 SIDES = (7, 14, 28)
@@ -24,26 +26,40 @@ Places = list[Tensor]
 """Of each pooling, first to last: which of four pixels was the largest, ``[B, C, H, W]``."""
 
 
+class Widths(NamedTuple):
+    """How wide the layers are, and which share of their values a training step leaves out."""
+
+    channels: tuple[int, int, int] = Encoder.channels
+    """Of the encoder's convolutions; the decoder mirrors them."""
+    units: int = Encoder.units
+    """Hidden neurons between convolutions and code, on both sides."""
+    dropout: float = 0.0
+    """After each layer but the last."""
+
+    def after(self) -> list[nn.Module]:
+        """Return what follows a layer."""
+        return [nn.ReLU(inplace=True), *([nn.Dropout(self.dropout)] if self.dropout else [])]
+
+
+ASSIGNED = Widths()
+
+
 class MirrorDecoder(Decoder):
     """Code -> 256 -> 128 x 3 x 3, then three transposed convolutions: 128 -> 64 -> 32 -> 1."""
 
-    def __init__(self, code_size: int = 7) -> None:
+    def __init__(self, code_size: int = 7, widths: Widths = ASSIGNED) -> None:
         nn.Module.__init__(self)
-        self.code_size, self.image_size = code_size, 28
-        c1, c2, c3 = self.channels
+        self.code_size, self.image_size = check_int("code_size", code_size, 1, 128), 28
+        (c1, c2, c3), units, after = widths.channels, widths.units, widths.after
         self.expand = nn.Sequential(
-            nn.Linear(code_size, self.units), nn.ReLU(),
-            nn.Linear(self.units, c3 * 9), nn.ReLU(), nn.Unflatten(1, (c3, 3, 3)),
+            nn.Linear(code_size, units), *after(),
+            nn.Linear(units, c3 * 9), *after(), nn.Unflatten(1, (c3, 3, 3)),
         )  # fmt: skip
         self.layers = nn.Sequential(
-            nn.ConvTranspose2d(c3, c2, 3, stride=2), nn.ReLU(),  # [64, 7, 7]
-            nn.ConvTranspose2d(c2, c1, 3, stride=2, padding=1, output_padding=1), nn.ReLU(),
-            nn.ConvTranspose2d(c1, 1, 3, stride=2, padding=1, output_padding=1),  # [1, 28, 28]
+            ConvTranspose(c3, c2, 3, stride=2), *after(),  # [64, 7, 7]
+            ConvTranspose(c2, c1, 3, stride=2, padding=1, output_padding=1), *after(),
+            ConvTranspose(c1, 1, 3, stride=2, padding=1, output_padding=1),  # [1, 28, 28]
         )  # fmt: skip
-
-    def draw(self, features: Tensor) -> Tensor:
-        """Turn features ``[B, 128, 3, 3]`` into pixel logits ``[B, 1, 28, 28]``."""
-        return self.layers(features)
 
 
 class UnpoolingDecoder(MirrorDecoder):

@@ -9,45 +9,40 @@ Sources: report 002, sections 2 to 4; report 003, sections 3 and 4.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from learn2add.checks import check_choice, check_int
 from learn2add.config import LossWeights, Stage
 from learn2add.data import Digits
 from learn2add.losses import PIXELS
-from learn2add.network import Autoencoder, ConvTranspose, Decoder, Encoder, GaussianEncoder
+from learn2add.network import Autoencoder, Encoder, GaussianEncoder
 from learn2add.recipes import MUON
 from learn2add.studies.corrupted import CorruptedConfig, CorruptedStage, CorruptedStep
+from learn2add.studies.mirror import MirrorDecoder, Widths
 
-Widths = tuple[int, int, int]
+NARROW = Widths((8, 16, 32), 64)
+"""As report 002 found them best."""
 
 
 class NarrowEncoder(Encoder):
     """Three convolutions of stride 2, two linear layers; after all but the last ReLU and dropout.
 
-    [1, 28, 28] -> [8, 14, 14] -> [16, 7, 7] -> [32, 3, 3] -> [64] -> code, with the widths found
-    best in report 002.
+    [1, 28, 28] -> [8, 14, 14] -> [16, 7, 7] -> [32, 3, 3] -> [64] -> code.
     """
 
-    def __init__(
-        self,
-        code_size: int = 10,
-        channels: Widths = (8, 16, 32),
-        units: int = 64,
-        dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, code_size: int = 10, widths: Widths = NARROW) -> None:
         nn.Module.__init__(self)
         self.code_size, self.image_size = check_int("code_size", code_size, 1, 128), 28
-        c1, c2, c3 = channels
+        (c1, c2, c3), units, after = widths.channels, widths.units, widths.after
         self.features = nn.Sequential(
-            nn.Conv2d(1, c1, 3, stride=2, padding=1), *after(dropout),
-            nn.Conv2d(c1, c2, 3, stride=2, padding=1), *after(dropout),
-            nn.Conv2d(c2, c3, 3, stride=2), *after(dropout), nn.Flatten(),
+            nn.Conv2d(1, c1, 3, stride=2, padding=1), *after(),
+            nn.Conv2d(c1, c2, 3, stride=2, padding=1), *after(),
+            nn.Conv2d(c2, c3, 3, stride=2), *after(), nn.Flatten(),
         )  # fmt: skip
-        self.hidden = nn.Sequential(nn.Linear(9 * c3, units), *after(dropout))
+        self.hidden = nn.Sequential(nn.Linear(9 * c3, units), *after())
         self.code = nn.Linear(units, code_size)
 
 
@@ -55,37 +50,11 @@ class NarrowGaussianEncoder(GaussianEncoder, NarrowEncoder):
     """The same with a second head, for the log-variance."""
 
 
-class NarrowDecoder(Decoder):
+class NarrowDecoder(MirrorDecoder):
     """The encoder's mirror: code -> [64] -> [32, 3, 3] -> [16, 7, 7] -> [8, 14, 14] -> image."""
 
-    def __init__(
-        self,
-        code_size: int = 10,
-        channels: Widths = (8, 16, 32),
-        units: int = 64,
-        dropout: float = 0.0,
-    ) -> None:
-        nn.Module.__init__(self)
-        self.code_size, self.image_size = check_int("code_size", code_size, 1, 128), 28
-        c1, c2, c3 = channels
-        self.expand = nn.Sequential(
-            nn.Linear(code_size, units), *after(dropout),
-            nn.Linear(units, 9 * c3), *after(dropout), nn.Unflatten(1, (c3, 3, 3)),
-        )  # fmt: skip
-        self.layers = nn.Sequential(
-            ConvTranspose(c3, c2, 3, stride=2), *after(dropout),
-            ConvTranspose(c2, c1, 3, stride=2, padding=1, output_padding=1), *after(dropout),
-            ConvTranspose(c1, 1, 3, stride=2, padding=1, output_padding=1),
-        )  # fmt: skip
-
-    def draw(self, features: Tensor) -> Tensor:
-        """Turn features ``[B, 32, 3, 3]`` into pixel logits ``[B, 1, 28, 28]``."""
-        return self.layers(features)
-
-
-def after(dropout: float) -> list[nn.Module]:
-    """Return what follows a layer."""
-    return [nn.ReLU(inplace=True), *([nn.Dropout(dropout)] if dropout else [])]
+    def __init__(self, code_size: int = 10, widths: Widths = NARROW) -> None:
+        super().__init__(code_size, widths)
 
 
 @dataclass(frozen=True)
@@ -128,12 +97,15 @@ class NarrowStep(CorruptedStep):
 class NarrowConfig(CorruptedConfig):
     """A narrow autoencoder of any widths, with dropout; variational where the model says so."""
 
-    channels: Widths = (8, 16, 32)
+    channels: tuple[int, int, int] = NARROW.channels
     """Of the convolutions; the decoder mirrors them."""
-    units: int = 64
+    units: int = NARROW.units
     """Hidden neurons between convolutions and code, on both sides."""
     dropout: float = 0.0
     """Share of the values after each layer but the last that a training step leaves out."""
+    decoder: Literal["conv_transpose"] = "conv_transpose"
+    image_size: Literal[28] = 28
+    activation: Literal["relu"] = "relu"
 
     RANGES: ClassVar[dict[str, tuple[float, float]]] = CorruptedConfig.RANGES | {
         "units": (1, 8192),
@@ -147,11 +119,10 @@ class NarrowConfig(CorruptedConfig):
             raise ValueError(f"channels is {self.channels}; allowed is three numbers")
         for width in self.channels:
             check_int("channels", width, 1, 1024)
-        check_choice("image_size", self.image_size, (28,))
 
     def build(self) -> Autoencoder:
         """Return the untrained model."""
-        sizes = self.code_size, self.channels, self.units, self.dropout
+        sizes = self.code_size, Widths(self.channels, self.units, self.dropout)
         encoder = NarrowGaussianEncoder if self.variational else NarrowEncoder
         return Autoencoder(encoder(*sizes), NarrowDecoder(*sizes))
 

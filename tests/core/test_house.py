@@ -47,7 +47,7 @@ BEYOND_FIVE = ("studies.counting", "studies.hand")
 DRAWN = ("drawing", "page")
 """What takes in what people draw themselves."""
 BESIDE = {
-    "narrow": {"corrupted"},
+    "narrow": {"corrupted", "mirror"},
     "sweeps": {"narrow"},
     "hand_training": {"counting", "hand"},
     "auto_decoder_training": {"auto_decoder"},  # two files, one study

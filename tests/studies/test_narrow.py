@@ -104,6 +104,8 @@ def test_a_variational_one_has_a_second_head() -> None:
         (CONFIG.stages[0], {"weight_decay": math.inf}, "weight_decay"),
         (CONFIG.stages[0], {"optimiser": "muon", "weight_decay": 0.1}, "optimiser.*adam"),
         (CONFIG, {"image_size": 32}, "image_size.*28"),
+        (CONFIG, {"decoder": "interpolation"}, "decoder.*conv_transpose"),
+        (CONFIG, {"activation": "linear"}, "activation.*relu"),
         (CONFIG.stages[0], {"patience": 0}, "patience"),
     ],
 )
