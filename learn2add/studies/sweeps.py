@@ -135,7 +135,7 @@ def search(plan: Plan, folder: Path | None = None, *, progress: bool = True) -> 
                 train_setting(plan, home, epochs, *data)
                 lowest = min(outcome.mse for outcome in outcomes(folder))
                 bar.set_postfix_str(f"lowest error {lowest:.4f}", refresh=False)
-                bar.update()
+                bar.update(sum(reached(each, epochs) for each in left) - bar.n)
         errors = {homes[outcome.place]: outcome.lowest(epochs) for outcome in outcomes(folder)}
         left = sorted(sorted(left, key=errors.__getitem__)[: max(1, len(left) // 3)])
     for home in homes:
@@ -149,9 +149,9 @@ class Halted(Exception):
 
 def reached(home: Path, epochs: int) -> bool:
     """Return whether a setting has come so far, or will come no further."""
-    file = home / "outcome.json"
+    file, over = home / "outcome.json", (home / "result.json").exists()  # the latter comes last
     found = json.loads(file.read_text()) if file.exists() else {"state": "halted", "epochs": 0}
-    return found["state"] != "halted" or found["epochs"] >= epochs
+    return over or (found["state"] == "halted" and found["epochs"] >= epochs)
 
 
 def train_setting(plan: Plan, home: Path, epochs: int, *splits: Digits) -> None:

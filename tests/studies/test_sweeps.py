@@ -171,6 +171,25 @@ def test_a_round_that_was_cut_off_after_its_last_epoch_is_not_trained_on(tmp_pat
     assert outcomes(tmp_path) == whole and whole[0].epochs == 1 and whole[0].state == "halted"
 
 
+def test_a_training_cut_off_between_its_two_results_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = tiny(NarrowStage("autoencoder", 2, 2, 16), 1)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("learn2add.studies.sweeps.write_result", killed)
+        search(plan, tmp_path, progress=False)
+    home = tmp_path / "trials" / "0000"
+    before, weights = outcomes(tmp_path), (home / "weights.safetensors").read_bytes()
+    assert before[0].state == "complete" and not (home / "result.json").exists()
+    assert search(plan, tmp_path, progress=False) == before
+    assert runs.load(home).result["best_epoch"] == before[0].best_epoch
+    assert (home / "weights.safetensors").read_bytes() == weights
+
+
 def test_what_diverges_is_not_trained_again(tmp_path: Path) -> None:
     settings = tuple({"learning_rate": rate} | SMALL for rate in (1e36, 1e-3))
     stage = NarrowStage("autoencoder", 2, 4, 16)
