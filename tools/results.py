@@ -5,6 +5,7 @@
 
 import json
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from learn2add.evidence import kept_seeds
@@ -46,11 +47,16 @@ def row(folder: Path) -> tuple[str, ...]:
     )
 
 
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return rows of cells as a table in Markdown."""
+    rows = head, ("---",) * len(head), *rows
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+
+
 def table(root: Path = RUNS) -> str:
     """Return the table as Markdown, a row for each kept run that has been measured."""
     folders = sorted(file.parent for file in root.glob("part*/*/evaluation.json"))
-    rows = [HEAD, ("---",) * len(HEAD), *map(row, folders)]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+    return markdown(HEAD, map(row, folders))
 
 
 ADDERS = {"assigned": "assigned adder", "small": "counts, as few weights"}
@@ -68,14 +74,13 @@ def counting_table() -> str:
         for rule, title in ADDERS.items()
         if (rule, kind) != ("small", "similar")
     }
-    rows = [("", "taught", "worst cell", "never taught", *HAND, "sharpness")]
-    rows.append(("---",) * len(rows[0]))
+    head, rows = ("", "taught", "worst cell", "never taught", *HAND, "sharpness"), []
     for row, title in (names | {f"joint-{n}": t for n, t in JOINT.items()}).items():
         seeds, joint = found[row], "hand_" * row.startswith("joint")
         shares = [f"{100 * seeds[k].mean():.1f} %" for k in ("taught", "taught_worst", "held_out")]
         kept = [f"{seeds[joint + key].mean():.2f}" for key in HAND]
         rows.append((title, *shares, *kept, f"{seeds['sharpness'].mean():.2f}"))
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+    return markdown(head, rows)
 
 
 REPORTS = {
@@ -93,9 +98,8 @@ def reports_table() -> str:
     """Return what reports 002 and 003 tell beside what was found here, as Markdown."""
     found = json.loads((RUNS / "narrow" / "figures.json").read_text())
     wide = json.loads((RUNS / "part2" / "long_codes" / "figures.json").read_text())["runs"]
-    rows = [("squared error", "the report", "its run, repeated", "same network, our recipe")]
-    rows[0] += ("a network forty times as wide",)
-    rows.append(("---",) * len(rows[0]))
+    head = ("squared error", "the report", "its run, repeated", "same network, our recipe")
+    head, rows = (*head, "a network forty times as wide"), []
     for title, (told, own, ours, key, (name, strength)) in REPORTS.items():
         cells = [told]
         for run in (own, ours):
@@ -105,7 +109,7 @@ def reports_table() -> str:
             low, high = (f"{end(seeds):.4f}" for end in (min, max))
             cells.append(low if low == high else f"{low} to {high}")
         rows.append((title, *cells, f"{wide[name]['test']['mse'][strength]:.4f}"))
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+    return markdown(head, rows)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Train what reports 002 and 003 describe, and better: ``python tools/experiments/reports.py``.
 
 First their own experiments: their network, optimiser and length. Then the same network under this
-project's recipe, plain and shown spoiled images, and report 002's variational autoencoder without
-convolutions. Every run lies under ``LEARN2ADD_RUNS`` (or ``runs``), so a second call goes on where
-the first was stopped, and several at once share the work. The results of all seeds go to
-``runs/narrow/figures.json``; the runs of the first seed are kept beside it.
+project's recipe, plain and shown spoiled images. Every run lies under ``LEARN2ADD_RUNS`` (or
+``runs``), so a second call goes on where the first was stopped, and several at once share the work.
+The results of all seeds go to ``runs/narrow/figures.json``; the runs of the first seed are kept
+beside it.
 
 Sources: report 002, sections 2 to 6; report 003, sections 3 to 5.
 """
@@ -16,20 +16,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from learn2add.config import RunConfig
-from learn2add.data import Digits, as_float, in_batches
+from learn2add.data import Digits
 from learn2add.evidence import evaluate
 from learn2add.hardware import default_device
 from learn2add.judge import Judge, load_judge
-from learn2add.measures import reconstruction_rmse, squared_errors
+from learn2add.measures import reconstruction_rmse
 from learn2add.network import parameter_count
 from learn2add.runs import Run, runs_root
-from learn2add.studies.corrupted import noisy
-from learn2add.studies.latent import dense_variational
+from learn2add.studies.corrupted import noisy, redrawn
 from learn2add.studies.narrow import (
     BATCH_SIZE,
     BEST_002,
@@ -63,15 +60,12 @@ OURS: dict[str, dict[str, Any]] = {
     "code2-variational": {"code_size": 2, "variational": True},
 }
 """Options of :func:`learn2add.studies.narrow.narrow`."""
-DENSE = "dense-variational"
-NAMES = (*OWN, *OURS, DENSE)
+NAMES = (*OWN, *OURS)
 
 
 def config_of(name: str, budget: str, seed: int = 0) -> RunConfig:
     """Return the configuration of a run."""
-    if name == DENSE:
-        config = dense_variational(seed=seed)
-    elif name in OURS:
+    if name in OURS:
         config = narrow(**OURS[name], seed=seed)
     else:
         setting, how = OWN[name]
@@ -81,9 +75,7 @@ def config_of(name: str, budget: str, seed: int = 0) -> RunConfig:
 
 
 def results_of(run: Run, judge: Judge, splits: dict[str, Digits]) -> dict[str, Any]:
-    """Return what a run is and its squared error per pixel, on test digits at 003's noise too; and
-    how many of its images from N(0, I) the judge reads with a confidence of 0.9.
-    """
+    """Return what a run is and its squared error per pixel, on test digits at 003's noise too."""
     model = run.model(default_device())
     found: dict[str, Any] = {
         "weights": parameter_count(model),
@@ -92,13 +84,8 @@ def results_of(run: Run, judge: Judge, splits: dict[str, Digits]) -> dict[str, A
     }
     for split, digits in splits.items():
         found[split] = round(reconstruction_rmse(model, digits) ** 2, 6)
-    x = as_float(splits["test"].images)
-    seen = noisy(x, 0.2, torch.Generator(x.device).manual_seed(0))
-    drawn = in_batches(lambda part: model.decoder(model.encoder(part)), seen)
-    found["test, noise 0.2"] = round(float(squared_errors(drawn, x).mean()), 6)
-    z = torch.randn(1000, model.encoder.code_size, generator=torch.Generator().manual_seed(0))
-    sure = in_batches(lambda part: judge.read(model.decoder(part)), z.to(x.device)).amax(1)
-    return found | {"clear": round(float((sure >= 0.9).double().mean()), 3)}
+    (noise,) = redrawn(model, judge, splits["test"], noisy, (0.2,))
+    return found | {"test, noise 0.2": round(noise.errors.mse, 6)}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -118,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     judge = load_judge(device=default_device())
     table = {folder.name: results_of(run, judge, splits) for folder, run in runs.items()}
     for name in arguments.names:
-        if name != DENSE and not (arguments.folder / name).exists():  # it weighs a megabyte
+        if not (arguments.folder / name).exists():
             kept = publish(runs[root / name], arguments.folder / name, images=2, least=4000)
             keep(kept.folder / "evaluation.json", evaluate(kept, device=default_device()))
     file = arguments.folder / "figures.json"
