@@ -138,13 +138,21 @@ def describe(output: NotebookNode, source: str) -> None:
 
 
 def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Join pieces of text that follow one another on the same stream."""
+    """Join pieces of text on the same stream that nothing but the other stream stands between.
+
+    The two streams are flushed apart, so that where they cut one another is chance.
+    """
     found: list[NotebookNode] = []
+    pieces: dict[str, NotebookNode] = {}
     for output in outputs:
-        if found and output.output_type == "stream" and found[-1].get("name") == output.name:
-            found[-1].text += output.text
+        if output.output_type != "stream":
+            pieces = {}
+        elif output.name in pieces:
+            pieces[output.name].text += output.text
+            continue
         else:
-            found.append(output)
+            pieces[output.name] = output
+        found.append(output)
     return found
 
 

@@ -44,6 +44,8 @@ def test_the_places_tell_of_the_image_what_the_code_does_not() -> None:
     assert not torch.allclose(one, other)
 
 
+# No place is written twice, so the order of writing, of which torch warns, does not matter.
+@pytest.mark.filterwarnings("ignore:max_unpooling2d")
 @pytest.mark.parametrize("unpooling", [False, True])
 def test_both_train_and_load(
     unpooling: bool, training_digits: tuple[Digits, Digits], tmp_path: Path

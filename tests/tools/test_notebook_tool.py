@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools.notebooks import smaller
+from tools.notebooks import smaller, tidy
 
 TOOL = Path(__file__).parents[2] / "tools" / "notebooks.py"
 
@@ -60,6 +60,23 @@ def test_notebooks_are_executed_by_this_python_and_tidied(tmp_path: Path) -> Non
     assert first.metadata == second.metadata == {}
     picture = (tmp_path / "build/pictures/05_any-01.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
+
+
+def test_where_two_streams_cut_one_another_does_not_matter() -> None:
+    """Bars on one stream, prints on the other: each is flushed when it happens to be."""
+    bar, rest = "  0%|          | 0/3\r100%|##########| 3/3", "\nkept\n"
+    orders = [
+        [("stderr", bar + rest), ("stdout", "said\n")],
+        [("stderr", bar), ("stdout", "said\n"), ("stderr", rest)],
+        [("stdout", "sa"), ("stderr", bar), ("stdout", "id\n"), ("stderr", rest)],
+    ]
+    for order in orders:
+        cell = nbformat.v4.new_code_cell("pass")
+        cell.outputs = [
+            nbformat.v4.new_output("stream", name=name, text=text) for name, text in order
+        ]
+        tidy(nbformat.v4.new_notebook(cells=[cell]))
+        assert {o.name: o.text for o in cell.outputs} == {"stderr": "kept", "stdout": "said\n"}
 
 
 def png(pixels: np.ndarray, **options: Any) -> str:
