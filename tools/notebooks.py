@@ -36,8 +36,6 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-# Bars as text: they can be shown here, and leave no widget without its state behind.
-STARTUP = "import tqdm.auto, tqdm.std\ntqdm.auto.tqdm = tqdm.std.tqdm\ndel tqdm\n"
 BAR = re.compile(r"\d%\|.*\|")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -279,7 +277,6 @@ def main() -> int:
     os.environ.pop("MPLBACKEND", None)  # would keep figures out of the notebooks
     with tempfile.TemporaryDirectory() as settings:  # instead of the user's own
         os.environ["IPYTHONDIR"] = settings
-        write_atomically(Path(settings) / "profile_default" / "startup" / "bars.py", STARTUP)
         return 0 if asyncio.run(run_all(arguments)) else 1
 
 

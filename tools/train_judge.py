@@ -24,7 +24,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from learn2add.checkpoints import save_tensors, write_atomically
 from learn2add.checks import check_choice, check_int

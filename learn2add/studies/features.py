@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from learn2add.checks import check_choice, check_int, check_number
 from learn2add.data import Digits, as_float, in_batches

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from learn2add.checkpoints import write_atomically
 from learn2add.checks import check_choice, check_int

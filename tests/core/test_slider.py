@@ -207,3 +207,16 @@ def test_what_the_controls_need_is_an_extra_and_no_dependency() -> None:
     code = "import sys, learn2add.figures\nprint({'IPython', 'ipywidgets'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+IN_A_KERNEL = """
+import sys
+import ipykernel.zmqshell  # what tqdm.auto takes for a notebook
+sys.modules["ipywidgets"] = None
+import learn2add.train, learn2add.studies.features, learn2add.studies.sweeps
+"""
+
+
+def test_bars_of_a_kernel_without_ipywidgets_are_text_and_no_warning() -> None:
+    done = subprocess.run([sys.executable, "-c", IN_A_KERNEL], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -35,7 +35,7 @@ DRAWING = """
 import sys
 from pathlib import Path
 import matplotlib.pyplot as plt
-from tqdm.auto import tqdm
+from tqdm import tqdm
 for _ in tqdm(range(3)):
     pass
 print("kept", file=sys.stderr)
