@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from learn2add.config import HELD_OUT, LossWeights, Stage
 from learn2add.data import Digits
+from learn2add.evidence import turn_of_sevens
 from learn2add.hardware import default_device
 from learn2add.judge import load_judge
 from learn2add.measures import SumScores, held_out_mean, judge_sums, summarise, wilson
@@ -136,6 +137,7 @@ def joint_row(name: str, seed: int, budget: str) -> dict[str, Any]:
     scores = judge_sums(model, judge, test)
     found = summarise(scores, test) | {"misread": scores.blame.misread}
     found |= config.evidence(model, judge, test, scores) | right(scores, config.held_out)
+    found["u50"] = turn_of_sevens(model, judge, test)[0].u50
     cells = np.nan_to_num(wilson(scores.correct, scores.total).value)
     return found | {"seconds": run.result["seconds"], "cells": cells.round(4).tolist()}
 

@@ -67,13 +67,16 @@ def counting_goals(budget: str) -> list[Goal]:
     """Return two goals for an adder that counts, three seeds each; under "smoke" one."""
     if budget == "smoke":
         return [Goal("95 % of the sums right", counting.in_seconds(7, 20, 60, 8), right_sums)]
-    fast = {"code_size": 9, "autoencoder": 60, "adder": 250, "joint": 105}
-    steps = {"95 % of the sums right": fast, "98.5 % of the sums right": {}}
-    return [
-        Goal(name, counting.in_seconds(**given, seed=seed), right_sums)
-        for name, given in steps.items()
-        for seed in range(3)
-    ]
+    found = []
+    for seed in range(3):
+        fast = counting.in_seconds(9, 60, 200, 84, seed=seed)
+        joint = replace(fast.stages[2], learning_rate=6e-3)  # at 8e-3 one seed of three fails
+        weights = replace(fast.weights, contrast=40.0)
+        fast = replace(fast, stages=(*fast.stages[:2], joint), weights=weights)
+        found.append(Goal("95 % of the sums right", fast, right_sums))
+        slower = counting.in_seconds(seed=seed)
+        found.append(Goal("98.5 % of the sums right", slower, right_sums))
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> None:
