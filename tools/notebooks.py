@@ -68,6 +68,7 @@ class Client(NotebookClient):
             resources={"metadata": {"path": str(folder)}},
             store_widget_state=False,
             record_timing=False,
+            coalesce_streams=True,  # they are flushed apart: where they cut one another is chance
         )
         self.bar = bar
         self.on_cell_start = self.show_cell
@@ -116,7 +117,7 @@ def tidy(notebook: NotebookNode) -> None:
         tags = cell.metadata.get("tags")
         cell.metadata = NotebookNode({"tags": tags} if tags else {})
         if cell.cell_type == "code":
-            cell.outputs = [output for output in joined(cell.outputs) if not is_progress(output)]
+            cell.outputs = [output for output in cell.outputs if not is_progress(output)]
             for output in cell.outputs:
                 describe(output, cell.source)
 
@@ -133,25 +134,6 @@ def describe(output: NotebookNode, source: str) -> None:
         if words.startswith("<Figure") and comment:
             words = comment[1]
         output.metadata = NotebookNode({"image/png": {"alt": words}} if words else {})
-
-
-def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Join pieces of text on the same stream that nothing but the other stream stands between.
-
-    The two streams are flushed apart, so that where they cut one another is chance.
-    """
-    found: list[NotebookNode] = []
-    pieces: dict[str, NotebookNode] = {}
-    for output in outputs:
-        if output.output_type != "stream":
-            pieces = {}
-        elif output.name in pieces:
-            pieces[output.name].text += output.text
-            continue
-        else:
-            pieces[output.name] = output
-        found.append(output)
-    return found
 
 
 def is_progress(output: NotebookNode) -> bool:

@@ -1,8 +1,8 @@
 """Draw the README's two images: ``python tools/readme_images.py``.
 
 The first test digit of five classes with a number each, and what the kept model that counts draws
-for the sum, in the hand of the input; and the scheme of the network. They go to ``runs/strip.png``
-and ``runs/scheme.png``.
+for the sum, in the hand of the input; and the scheme of the assignment's network, with what that
+one draws. They go to ``runs/strip.png`` and ``runs/scheme.png``.
 """
 
 import sys
@@ -29,8 +29,9 @@ def main() -> None:
     drawn = torch.cat([add(model, inputs[[i]], addend) for i, addend in enumerate(addends)])
     strip = figures.pairs_strip(inputs, addends, drawn, columns=len(SUMS), result="drawn")
     figures.save_png(strip, RUNS / "strip.png")
-    images = {"x": inputs[0], "x_hat": reconstruct(model, inputs[:1])[0, 0]}
-    images |= {"y": test.images[first[9][0]], "y_hat": drawn[0, 0]}
+    assigned, x = load("part3/reference").model("cpu"), inputs[:1]
+    images = {"x": x[0], "x_hat": reconstruct(assigned, x)[0, 0]}
+    images |= {"y": test.images[first[9][0]], "y_hat": add(assigned, x, addends[0])[0, 0]}
     figures.save_png(scheme("addition", images), RUNS / "scheme.png")
 
 

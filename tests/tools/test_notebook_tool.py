@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools.notebooks import smaller, tidy
+from tools.notebooks import smaller
 
 TOOL = Path(__file__).parents[2] / "tools" / "notebooks.py"
 
@@ -62,20 +62,23 @@ def test_notebooks_are_executed_by_this_python_and_tidied(tmp_path: Path) -> Non
     assert picture.startswith(b"\x89PNG")
 
 
-def test_where_two_streams_cut_one_another_does_not_matter() -> None:
+BAR, REST = "  0%|          | 0/3\r100%|##########| 3/3", "\nkept\n"
+ORDERS = (
+    (("stderr", BAR + REST), ("stdout", "said\n")),
+    (("stderr", BAR), ("stdout", "said\n"), ("stderr", REST)),
+    (("stdout", "sa"), ("stderr", BAR), ("stdout", "id\n"), ("stderr", REST)),
+)
+
+
+def test_where_two_streams_cut_one_another_does_not_matter(tmp_path: Path) -> None:
     """Bars on one stream, prints on the other: each is flushed when it happens to be."""
-    bar, rest = "  0%|          | 0/3\r100%|##########| 3/3", "\nkept\n"
-    orders = [
-        [("stderr", bar + rest), ("stdout", "said\n")],
-        [("stderr", bar), ("stdout", "said\n"), ("stderr", rest)],
-        [("stdout", "sa"), ("stderr", bar), ("stdout", "id\n"), ("stderr", rest)],
-    ]
-    for order in orders:
-        cell = nbformat.v4.new_code_cell("pass")
-        cell.outputs = [
-            nbformat.v4.new_output("stream", name=name, text=text) for name, text in order
-        ]
-        tidy(nbformat.v4.new_notebook(cells=[cell]))
+    code = (
+        "import sys\nfor name, text in {}:\n    print(end=text, file=vars(sys)[name], flush=True)"
+    )
+    source = notebook(tmp_path / "05_cut.ipynb", *(code.format(order) for order in ORDERS))
+    done = run_notebooks(source, "--in-place")
+    assert done.returncode == 0, done.stderr
+    for cell in nbformat.read(source, as_version=4).cells:
         assert {o.name: o.text for o in cell.outputs} == {"stderr": "kept", "stdout": "said\n"}
 
 
