@@ -4,6 +4,7 @@ import json
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from learn2add.evidence import kept_seeds
 from learn2add.judge import load_judge
 from learn2add.runs import load
 from tools.experiments import (
+    blur,
     code_sizes,
     counting,
     folds,
@@ -99,6 +101,29 @@ def test_adders_and_hands_are_measured_once(tmp_path, monkeypatch):
     written = {file: file.stat().st_mtime_ns for file in (tmp_path / "kept").iterdir()}
     counting.main(words)
     assert written == {file: file.stat().st_mtime_ns for file in (tmp_path / "kept").iterdir()}
+
+
+@pytest.mark.slow
+def test_models_differ_in_nothing_but_the_blur(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEARN2ADD_RUNS", str(tmp_path / "runs"))
+    sharp, blurred = (blur.config_of("addition", b, 1, "quick", 800) for b in (False, True))
+    joint = replace(blurred.stages[-1], addend_noise=0.0)
+    assert blurred != sharp == replace(blurred, stages=(*blurred.stages[:-1], joint))
+    words = [
+        "--budget",
+        "smoke",
+        "--seeds",
+        "1",
+        "--steps",
+        "3",
+        "--folder",
+        str(tmp_path / "kept"),
+    ]
+    blur.main(words)
+    rows = kept_seeds(tmp_path / "kept")
+    kinds = [f"{model}_{kind}" for model in blur.MODELS for kind in ("blurred", "sharp")]
+    assert sorted(rows) == sorted(kinds)
+    assert rows["addition_blurred"]["width"].shape == (1,)
 
 
 @pytest.mark.slow

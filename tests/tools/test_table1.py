@@ -36,16 +36,18 @@ def test_the_table_is_the_reports() -> None:
     assert TABLE1[-1] == (0.1, 1, 0.00001, 0.00001, "correct")
 
 
-def test_the_scale_of_the_weights() -> None:
-    """Ours times the same factor equals the report's loss, made of means over elements."""
-    pixels, code_size, summed = 784, 7, {"image": 40.0, "kl": 3.5}
+@pytest.mark.parametrize("reading", ["mean", "summed"])
+def test_the_scale_of_the_weights(reading) -> None:
+    """Ours times the same factor equals the report's loss, whose images are means over elements."""
+    pixels, summed = 784, {"image": 40.0, "kl": 3.5}
     row = Weighting(0.3, 0.7, 0.0001, 0.0002, "")
-    config = weighting_config(row)
+    config = weighting_config(row, reading=reading)
     weights = config.weights
     ours = (weights.l2_orig + weights.l2_added) * summed["image"]
     ours += (weights.kld_encoder + weights.kld_adder) * summed["kl"]
     theirs = (row.l2_orig + row.l2_added) * summed["image"] / pixels
-    theirs += (row.kld_encoder + row.kld_adder) * summed["kl"] / code_size
+    kl = {"mean": 1 / 7, "summed": config.stages[0].batch_size}[reading] * summed["kl"]
+    theirs += (row.kld_encoder + row.kld_adder) * kl
     assert ours / theirs == pytest.approx(pixels)
 
 
@@ -99,3 +101,7 @@ def test_the_table_is_kept(tmp_path, monkeypatch, capsys) -> None:
     assert (table["steps"], table["search_steps"], len(table["trials"])) == (2, 4, 1)
     assert capsys.readouterr().out.count("right") == 4
     assert len(list((tmp_path / "runs").rglob("weights.safetensors"))) == 3
+    main(["--steps", "2", "--reading", "summed", *words[-2:], "--folder", str(tmp_path / "kept")])
+    summed = json.loads((tmp_path / "kept" / "summed.json").read_text())
+    assert [row["weights"] for row in summed["rows"]] == [list(row[:4]) for row in some]
+    assert len(list((tmp_path / "runs").rglob("weights.safetensors"))) == 5

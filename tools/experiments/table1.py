@@ -4,6 +4,9 @@ Every row is a run under ``LEARN2ADD_RUNS`` (or ``runs``), so a second call goes
 was stopped, and several at once share the work. The results go to ``runs/part4/table1``, laid out
 for ``learn2add.studies.table1.weightings_table``.
 
+The report does not say whether a KL is averaged or summed over batch and code. ``--reading summed``
+trains the sixteen rows once more in that sense, without a search, and keeps ``summed.json``.
+
 The report found its weights by trying sixteen; each trial of the search is one short training, and
 one that falls behind the others half-way is given up. Optuna chooses what to try next and keeps the
 study in a journal, so a search that was stopped goes on where it was.
@@ -84,19 +87,27 @@ RANGES = {
 Table 1."""
 PER_DIGIT = 40
 STEPS = 1500
+BATCH = 64
+READINGS = ("mean", "summed")
 
 
 def weighting_config(
-    weighting: Weighting, *, steps: int = STEPS, epochs: int = 4, seed: int = 0
+    weighting: Weighting,
+    *,
+    steps: int = STEPS,
+    epochs: int = 4,
+    seed: int = 0,
+    reading: str = "mean",
 ) -> RunConfig:
     """Return the generative model from scratch under the report's objective with these weights.
 
     Its balanced data, its embedded addend, squared error, Adam at 0.001; 64 pairs a step. The
-    report's weights are for means; a term here is a sum. Adam does not mind a common factor, so
-    only the ratio of the lengths remains: a weight of 1 on its KL is 784 / 7 = 112 here.
+    report's weights are for means; a term here is a sum over an image or a code, the mean of the
+    batch. Adam does not mind a common factor, so only the ratio remains: a weight of 1 on its KL is
+    784 / 7 = 112 here, and 784 * 64 = 50,176 by the reading "summed".
     """
-    kl = PIXELS / 7
-    stage = Stage("addition", epochs, -(-steps // epochs), 64, balance="sums")
+    kl = PIXELS / 7 if reading == "mean" else PIXELS * BATCH
+    stage = Stage("addition", epochs, -(-steps // epochs), BATCH, balance="sums")
     weights = LossWeights(
         l2_orig=weighting.l2_orig,
         l2_added=weighting.l2_added,
@@ -225,14 +236,16 @@ def _objective(steps: int, seed: int) -> Callable[[optuna.Trial], float]:
     return objective
 
 
-def runs_of(weightings: Sequence[Weighting], steps: int) -> dict[tuple[float, ...], Run]:
+def runs_of(
+    weightings: Sequence[Weighting], steps: int, reading: str = "mean"
+) -> dict[tuple[float, ...], Run]:
     """Return the run of each four weights; two rows of the table stand there twice."""
-    places = {}
+    places, kind = {}, "" if reading == "mean" else f"{reading}-"
     for weighting in weightings:
         name = "-".join(f"{weight:.3g}" for weight in weighting[:4])
-        places[folder_of(f"{steps}-{name}")] = weighting
+        places[folder_of(f"{kind}{steps}-{name}")] = weighting
     configs = {
-        folder: weighting_config(weighting, steps=steps, epochs=1)
+        folder: weighting_config(weighting, steps=steps, epochs=1, reading=reading)
         for folder, weighting in places.items()
     }
     return {places[folder][:4]: run for folder, run in trained(configs).items()}
@@ -250,32 +263,49 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", **length, help=f"of each run; default: {STEPS}")
     parser.add_argument("--trials", type=int, default=14, help="of the search; default: 14")
     parser.add_argument("--search-steps", type=int, help="of a trial; default: those of a run")
+    parser.add_argument("--reading", choices=READINGS, default="mean", help="of the report's KL")
     arguments = parser.parse_args(argv)
-    steps, trial_steps = arguments.steps, arguments.search_steps or arguments.steps
-    runs = runs_of(TABLE1, steps)
-    journal = folder_of(f"search-{trial_steps}.log")
-    study = search_weights(journal, arguments.trials, steps=trial_steps)
-    best = Weighting(**study.best_params, verdict="found by search")
-    runs |= runs_of([best], steps)
+    runs, table = runs_of(TABLE1, arguments.steps, arguments.reading), {"steps": arguments.steps}
+    if summed := arguments.reading == "summed":
+        weightings = TABLE1
+    else:
+        trial_steps = arguments.search_steps or arguments.steps
+        study = search_weights(
+            folder_of(f"search-{trial_steps}.log"), arguments.trials, steps=trial_steps
+        )
+        best = Weighting(**study.best_params, verdict="found by search")
+        weightings, runs = (*TABLE1, best), runs | runs_of([best], arguments.steps)
+        trials = [
+            {
+                "weights": list(trial.params.values()),
+                "state": trial.state.name,
+                "right": trial.value,
+            }
+            for trial in study.trials
+        ]
+        table |= {"search_steps": trial_steps, "trials": trials}
+    rows, pictures = rows_of(weightings, runs, digits_of("validation", arguments.budget))
+    keep(arguments.folder / f"{'summed' if summed else 'table'}.json", table | {"rows": rows})
+    if not summed:
+        packed = io.BytesIO()
+        np.save(packed, pictures)
+        write_atomically(arguments.folder / "pictures.npy", packed.getvalue())
+    for row in rows:
+        print(f"{row['weights']}: right {row['accuracy']:.1%}, digits {row['digits']}")
+
+
+def rows_of(
+    weightings: Sequence[Weighting], runs: dict[tuple[float, ...], Run], validation: Digits
+) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """Return the rows of a table, and ten pictures of each."""
     judge = load_judge(device=default_device())
-    validation = digits_of("validation", arguments.budget)
     known = {weights: measure(run, judge, validation) for weights, run in runs.items()}
     rows, pictures = [], []
-    for weighting in (*TABLE1, best):
+    for weighting in weightings:
         row = dict(known[weighting[:4]])
         pictures.append(row.pop("pictures"))
         rows.append({"weights": weighting[:4], "verdict": weighting.verdict} | row)
-    trials = [
-        {"weights": list(trial.params.values()), "state": trial.state.name, "right": trial.value}
-        for trial in study.trials
-    ]
-    packed = io.BytesIO()
-    np.save(packed, np.stack(pictures))
-    write_atomically(arguments.folder / "pictures.npy", packed.getvalue())
-    table = {"steps": steps, "rows": rows, "search_steps": trial_steps, "trials": trials}
-    keep(arguments.folder / "table.json", table)
-    for row in rows:
-        print(f"{row['weights']}: right {row['accuracy']:.1%}, digits {row['digits']}")
+    return rows, np.stack(pictures)
 
 
 if __name__ == "__main__":
