@@ -52,7 +52,11 @@ KEPT = {
 }
 EVALUATED = [name for name in KEPT if (ROOT / "runs" / name / "evaluation.json").exists()]
 MEASURED = [name for name in EVALUATED if (ROOT / "runs" / name / "weights.safetensors").exists()]
-COPIES = [name for name, result in KEPT.items() if "same_as" in result]
+COPIES = [
+    name
+    for name, result in KEPT.items()
+    if f"part2/{result.get('same_as')}" in MEASURED  # others are kept without weights
+]
 WHOLE = "part4/generative"
 """Of this one all figures are measured; of other models that add, sums of 2,000 digits."""
 

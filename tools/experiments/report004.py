@@ -1,0 +1,402 @@
+"""Train report 004's auto-decoders as it did: ``python tools/experiments/report004.py``.
+
+As it did: Fashion-MNIST, 1,000 training and 1,000 test images, the norm of its course's
+``evaluate.py`` as loss, Adam at 0.001 (points) or 0.01 (distributions) for weights and codes alike,
+100 epochs; distributions are then fitted for 100 epochs more without their divergence, the weights
+fixed, and the codes of test images are found in 100 steps at 0.01. The report does not state its
+batch (here 32), where codes begin (here N(0, 1), widths those of the prior), how many images it has
+(its course's loader reads 1,000), and whether a divergence is a mean over a code's numbers or
+their sum: both are trained.
+
+Beside these, by one objective (binary cross-entropy and, where codes have distributions, the whole
+divergence) on the same images for as many passes: points, the three distributions, and encoders
+with the same decoder. All are measured alike.
+
+The results go to ``runs/auto_decoders``, figures and images of each; what is there is not trained
+again. A training that was stopped goes on where it was.
+
+Source: report 004, sections 1.3.1 and 1.3.2.
+"""
+
+import io
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor, nn
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from learn2add.checkpoints import write_atomically
+from learn2add.data import Digits, as_float, in_batches, load_digits
+from learn2add.hardware import default_device, keep_freed_memory
+from learn2add.judge import load_judge
+from learn2add.losses import image_losses
+from learn2add.measures import ImageErrors
+from learn2add.network import Encoder, GaussianEncoder
+from learn2add.runs import runs_root
+from learn2add.studies.auto_decoder import FAMILIES, DecoderDCGAN, evaluating, fast
+from learn2add.studies.auto_decoder_training import code_accuracy, distance_to_real, report_loss
+from tools.experiments._keep import keep, options
+
+CODE_SIZE, BATCH, COUNT, EPOCHS = 128, 32, 1000, 100
+TROUSER, SHIRT = 1, 6
+SAVE_EVERY = 5
+"""Epochs between two checkpoints."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained, and how."""
+
+    codes: str
+    """A name of ``FAMILIES``; or "encoder" or "gaussian encoder", which has no table."""
+    loss: str = "norm"
+    """"norm", the report's of a whole batch, or "bce", nats of an image."""
+    kl: float = 0.0
+    """Weight of an image's divergence in nats."""
+    rate: float = 1e-3
+    code_rate: float = 1e-3
+    epochs: int = EPOCHS
+    further: bool = False
+    """Whether the codes alone go on afterwards, without their divergence."""
+    steps: int = 100
+    """In which the codes of test images, and those that go on, are fitted."""
+    seed: int = 0
+
+    @property
+    def family(self) -> Any:
+        """What a row of the table means; with an encoder, what a code is."""
+        return FAMILIES["point" if self.codes == "encoder" else self.codes.split()[0]]
+
+    @property
+    def encodes(self) -> bool:
+        """Whether an encoder makes the codes."""
+        return self.codes.endswith("encoder")
+
+
+REPORT = Plan("gaussian", kl=1 / CODE_SIZE, rate=1e-2, code_rate=1e-2, further=True)
+BOUND = Plan("gaussian", "bce", kl=1.0, code_rate=0.06, epochs=2 * EPOCHS)
+PLANS = {
+    "report-point": Plan("point"),
+    "report-gaussian": REPORT,
+    "report-exponential": replace(REPORT, codes="exponential"),
+    "report-uniform": replace(REPORT, codes="uniform"),
+    "report-gaussian-summed": replace(REPORT, kl=1.0),
+    "bound-point": replace(BOUND, codes="point", kl=0.0),
+    "bound-gaussian": BOUND,
+    "bound-exponential": replace(BOUND, codes="exponential"),
+    "bound-uniform": replace(BOUND, codes="uniform"),
+    "bound-encoder": replace(BOUND, codes="encoder", kl=0.0),
+    "bound-gaussian-encoder": replace(BOUND, codes="gaussian encoder"),
+}
+
+
+class Model(nn.Module):
+    """A decoder, and an encoder or a row for each training image."""
+
+    def __init__(self, plan: Plan, count: int) -> None:
+        super().__init__()
+        self.plan, self.decoder = plan, DecoderDCGAN(CODE_SIZE)
+        if plan.encodes:
+            self.encoder = (GaussianEncoder if plan.family.sampled else Encoder)(CODE_SIZE)
+        else:
+            self.table = nn.Parameter(self.start(count))
+
+    def start(self, count: int) -> Tensor:
+        """Return rows before training, ``[count, parts, C]``."""
+        family = self.plan.family
+        if self.plan.loss == "bce":
+            return family.initial(count, CODE_SIZE)
+        rows = torch.zeros(count, family.parts, CODE_SIZE)
+        rows[:, 0].normal_()
+        return rows
+
+    def rows(self, x: Tensor, at: Tensor) -> Tensor:
+        """Return the rows of training images, ``[B, parts, C]``."""
+        if not self.plan.encodes:
+            return self.table[at]
+        if self.plan.family.sampled:
+            return torch.stack(self.encoder.gaussian(x), 1)
+        return self.encoder(x)[:, None]
+
+    def optimiser(self) -> torch.optim.Adam:
+        """Return Adam for all; the table has its own rate."""
+        table = [] if self.plan.encodes else [self.table]
+        others = [p for name, p in self.named_parameters() if name != "table"]
+        groups = [{"params": others, "lr": self.plan.rate}]
+        return torch.optim.Adam(
+            [*groups, *({"params": [t], "lr": self.plan.code_rate} for t in table)]
+        )
+
+
+@dataclass
+class Objective:
+    """The loss of a batch of rows, and its parts."""
+
+    plan: Plan
+    decoder: DecoderDCGAN
+    kl: float
+    generator: torch.Generator
+
+    def __call__(self, rows: Tensor, x: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss, its image term by itself, and the divergence in nats an image."""
+        family = self.plan.family
+        z = family.mean(rows)
+        if family.sampled:
+            z = family.sample(rows, family.noise(len(rows), CODE_SIZE, self.generator))
+        logits = self.decoder.logits(z)
+        if self.plan.loss == "norm":
+            image = 255 * (torch.sigmoid(logits.float()) - x).norm() / x.numel()
+        else:
+            image = image_losses("bce", logits, x).mean()
+        nats = family.kl(rows).mean()
+        loss = image + self.kl * nats
+        return loss, {"loss": loss.item(), "image": image.item(), "nats": nats.item()}
+
+
+@dataclass
+class Training:
+    """A training that can be stopped and gone on with."""
+
+    plan: Plan
+    model: Model
+    images: Tensor
+    file: Path
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+    def run(self) -> list[dict[str, float]]:
+        """Train to the end; return an epoch's means of the loss and its parts, for each epoch."""
+        optimiser = self.model.optimiser()
+        if self.file.exists():
+            state = torch.load(self.file, weights_only=True, map_location=self.images.device)
+            self.model.load_state_dict(state["model"])
+            optimiser.load_state_dict(state["optimiser"])
+            self.curve = state["curve"]
+        for epoch in range(len(self.curve), self.plan.epochs):
+            self.curve.append(self.epoch(epoch, optimiser))
+            if len(self.curve) % SAVE_EVERY == 0:
+                state = {"model": self.model.state_dict(), "optimiser": optimiser.state_dict()}
+                packed = io.BytesIO()
+                torch.save(state | {"curve": self.curve}, packed)
+                write_atomically(self.file, packed.getvalue())
+        return self.curve
+
+    def epoch(self, epoch: int, optimiser: torch.optim.Adam) -> dict[str, float]:
+        """Pass over the training images once."""
+        generator = torch.Generator(self.images.device).manual_seed(1000 * self.plan.seed + epoch)
+        objective = Objective(self.plan, self.model.decoder, self.plan.kl, generator)
+        order = torch.randperm(len(self.images), generator=generator, device=generator.device)
+        seen = []
+        self.model.train()
+        for at in order.split(BATCH):
+            x = as_float(self.images[at])
+            with fast(x.device):
+                loss, parts = objective(self.model.rows(x, at).float(), x)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            seen.append(parts)
+        return means(seen)
+
+
+def means(parts: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return the mean of each figure."""
+    return {key: float(np.mean([each[key] for each in parts])) for key in parts[0]}
+
+
+def fitted(
+    plan: Plan, decoder: DecoderDCGAN, rows: Tensor, images: Tensor, *, kl: float, rate: float
+) -> Tensor:
+    """Return rows found for images by Adam, the decoder fixed."""
+    generator = torch.Generator(images.device).manual_seed(plan.seed)
+    objective, found = Objective(plan, decoder, kl, generator), []
+    size = BATCH if plan.loss == "norm" else 250
+    with evaluating(decoder), fast(images.device):
+        for part, some in zip(rows.split(size), images.split(size), strict=True):
+            now = part.detach().clone().requires_grad_()
+            adam, x = torch.optim.Adam([now], rate), as_float(some)
+            for _ in range(plan.steps):
+                loss, _ = objective(now, x)
+                (now.grad,) = torch.autograd.grad(loss, [now])
+                adam.step()
+            found.append(now.detach())
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def errors(decoder: DecoderDCGAN, z: Tensor, images: Tensor) -> dict[str, float]:
+    """Return the report's loss (mean over batches), and the RMSE in grey levels from 0 to 1."""
+    with evaluating(decoder):
+        wrong = in_batches(decoder, z, 250) - as_float(images)
+    rmse = ImageErrors.of(wrong.square().mean((1, 2, 3))).rmse
+    batches = [part.square().mean().sqrt().item() for part in wrong.split(BATCH)]
+    return {"report": float(np.mean([report_loss(rmse, BATCH) for rmse in batches])), "rmse": rmse}
+
+
+class Measurement:
+    """All that is measured of a trained model, and what it draws."""
+
+    def __init__(self, plan: Plan, model: Model, train: Digits, test: Digits) -> None:
+        self.plan, self.model, self.decoder = plan, model.eval(), model.decoder
+        self.train, self.test = train, test
+        self.generator = torch.Generator(train.images.device).manual_seed(plan.seed)
+        self.found: dict[str, Any] = {}
+        self.arrays: dict[str, np.ndarray] = {}
+        with torch.no_grad():
+            self.rows = {"train": self.trained_rows()}
+
+    def trained_rows(self) -> Tensor:
+        """Return the rows of the training images."""
+        at = torch.arange(len(self.train), device=self.train.images.device)
+        parts = zip(self.train.images.split(250), at.split(250), strict=True)
+        return torch.cat([self.model.rows(as_float(x), some).float() for x, some in parts])
+
+    def fit(self) -> None:
+        """Find the rows of test images; where the report goes on, those of training images too."""
+        plan, images = self.plan, self.test.images
+        if plan.encodes:
+            with torch.no_grad():
+                parts = [self.model.rows(as_float(x), x).float() for x in images.split(250)]
+            self.rows["test"] = torch.cat(parts)
+            return
+        kl, rate = (0.0, 1e-2) if plan.loss == "norm" else (plan.kl, 0.05)
+        if plan.further:
+            trained = self.rows["train"], self.train.images
+            self.rows["further"] = fitted(plan, self.decoder, *trained, kl=kl, rate=rate)
+        if plan.loss == "norm":
+            torch.manual_seed(plan.seed)
+            start = self.model.start(len(images)).to(images.device)
+        else:  # what all training images have in common, widths too
+            start = self.rows["train"].mean(0, keepdim=True).expand(len(images), -1, -1)
+        self.rows["test"] = fitted(plan, self.decoder, start, images, kl=kl, rate=rate)
+
+    @torch.no_grad()
+    def measure(self, start: Tensor) -> None:
+        """Measure errors, nats, codes as features and samples of the prior."""
+        family, z = self.plan.family, {}
+        for name, rows in self.rows.items():
+            images = (self.test if name == "test" else self.train).images
+            z[name] = family.mean(rows)
+            self.found[name] = errors(self.decoder, z[name], images)
+            self.found[name]["nats"] = family.kl(rows).mean().item()
+        self.found["nats_before_training"] = family.kl(start).mean().item()
+        self.found["classes"] = code_accuracy(
+            z["train"], self.train.labels, z["test"], self.test.labels
+        )
+        prior = family.prior(1000, CODE_SIZE, self.generator)
+        judge = load_judge(device=prior.device, dataset="FashionMNIST")
+        drawn = in_batches(self.decoder, prior, 250)
+        self.found["samples"] = {
+            "frechet": distance_to_real(judge, drawn, self.test.images),
+            "frechet_of_training_images": distance_to_real(
+                judge, self.train.images, self.test.images
+            ),
+            "sure": (judge.read(drawn).max(1).values >= 0.9).float().mean().item(),
+        }
+        self.draw(z, prior)
+
+    def draw(self, z: dict[str, Tensor], prior: Tensor) -> None:
+        """Keep ten images of each kind, and a map of the codes."""
+        ten = {name: self.first(name)[0] for name in z}
+        trouser, shirt = (self.first("train")[0][label] for label in (TROUSER, SHIRT))
+        way = torch.linspace(0, 1, 10, device=prior.device)[:, None]
+        codes = {f"{name}, drawn": z[name][ten[name]] for name in z}
+        if self.plan.family.sampled:
+            rows = self.rows["train"][ten["train"]]
+            noise = self.plan.family.noise(10, CODE_SIZE, self.generator)
+            codes["train, sampled"] = self.plan.family.sample(rows, noise)
+        codes |= {
+            "samples": prior[:10],
+            "ones and zeros": torch.stack([torch.ones_like(prior[0])] * 5 + [0 * prior[0]] * 5),
+            "test, half": 0.5 * z["test"][ten["test"]],
+            "test, one and a half": 1.5 * z["test"][ten["test"]],
+            "way": torch.lerp(z["train"][trouser], z["train"][shirt], way),
+        }
+        for name, each in codes.items():
+            self.arrays[name] = (255 * self.decoder(each)[:, 0]).round().byte().cpu().numpy()
+        for name in ("train", "test"):
+            self.arrays[name] = self.first(name)[1].cpu().numpy()
+        from sklearn.manifold import TSNE
+
+        for name, each in z.items():
+            flat = TSNE(random_state=0).fit_transform(each.cpu().numpy())
+            self.arrays[f"{name}, map"] = flat.astype(np.float16)
+
+    def first(self, name: str) -> tuple[Tensor, Tensor]:
+        """Return the places, and the images, of the first image of each class."""
+        digits = self.test if name == "test" else self.train
+        at = torch.stack([members[0] for members in digits.by_class()])
+        return at, digits.images[at]
+
+
+def measured(name: str, plan: Plan, train: Digits, test: Digits, folder: Path) -> dict[str, Any]:
+    """Train, fit, measure and keep one plan; return its figures."""
+    torch.manual_seed(plan.seed)
+    model = Model(plan, len(train)).to(train.images.device)
+    with torch.no_grad():
+        at = torch.arange(len(train), device=train.images.device)
+        start = model.rows(as_float(train.images), at).clone()
+    began = time.perf_counter()
+    curve = Training(plan, model, train.images, state_of(name)).run()
+    found = Measurement(plan, model, train, test)
+    found.fit()
+    found.measure(start)
+    row = {"plan": vars(plan), "images": len(train), "curve": curve} | found.found
+    row["seconds"] = round(time.perf_counter() - began)
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **found.arrays)
+    write_atomically(folder / f"{name}.npz", packed.getvalue())
+    keep(folder / f"{name}.json", row)
+    return row
+
+
+def state_of(name: str) -> Path:
+    """Return where the state of a training lies while it is not done."""
+    folder = runs_root() / "quick" / "report004"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}.pt"
+
+
+def free(names: Sequence[str], folder: Path) -> Iterator[str]:
+    """Yield what is not kept yet, each to one process alone."""
+    for name in tqdm(names, unit=" runs"):
+        lock = FileLock(state_of(name).with_suffix(".lock"), blocking=False)
+        try:
+            with lock:
+                if not (folder / f"{name}.json").exists():
+                    yield name
+        except Timeout:
+            continue
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, measure, keep, print."""
+    parser = options(__doc__, "auto_decoders")
+    parser.add_argument("--only", nargs="*", choices=PLANS, help="of these; default: all")
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    arguments = parser.parse_args(argv)
+    keep_freed_memory()
+    count, device = (60 if arguments.budget == "smoke" else COUNT), default_device()
+    train, test = (
+        load_digits("FashionMNIST", s).to(device).subset(count) for s in ("train", "test")
+    )
+    names = {f"{name}-{arguments.seed}": PLANS[name] for name in arguments.only or PLANS}
+    for name in free(list(names), arguments.folder):
+        plan = replace(names[name], seed=arguments.seed)
+        if arguments.budget == "smoke":
+            plan = replace(plan, epochs=2, steps=2)
+        row = measured(name, plan, train, test, arguments.folder)
+        errors = {part: round(row[part]["rmse"], 4) for part in ("train", "test")}
+        print(name, errors, f"{row['seconds']} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
