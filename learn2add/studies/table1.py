@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 
+from learn2add.checks import check_choice
 from learn2add.figures import style
 from learn2add.figures.style import FAINT, PALETTE, SMALL, styled, write
 from learn2add.runs import kept_file
@@ -22,17 +23,22 @@ from learn2add.runs import kept_file
 PLACE = "part4/table1"
 
 
-def kept_table() -> tuple[dict[str, Any], NDArray[np.uint8]]:
+READINGS = {"mean": ("table", "pictures"), "summed": ("summed", "summed_pictures")}
+"""How the report's KL is read, a mean over the elements of a batch of codes or their sum: files."""
+
+
+def kept_table(reading: str = "mean") -> tuple[dict[str, Any], NDArray[np.uint8]]:
     """Read the report's Table 1 as trained again, that came with the project.
 
-    Return ``steps`` of each run, ``rows`` (``weights``, ``verdict`` and what was measured),
-    ``search_steps`` of a trial and ``trials`` of the search (``weights``, ``state``, ``right``);
-    and the ten images of each row, ``[R, 10, S, S]``.
+    Return ``steps`` of each run, ``rows`` (``weights``, ``verdict`` and what was measured) and, of
+    the reading "mean", ``search_steps`` of a trial and ``trials`` of the search (``weights``,
+    ``state``, ``right``); and the ten images of each row, ``[R, 10, S, S]``.
     """
+    table, images = READINGS[check_choice("reading", reading, tuple(READINGS))]
     folder = kept_file(PLACE)
     if folder is None:
         raise FileNotFoundError(f"no kept runs/{PLACE}; tools/experiments/table1.py makes it")
-    return json.loads((folder / "table.json").read_text()), np.load(folder / "pictures.npy")
+    return json.loads((folder / f"{table}.json").read_text()), np.load(folder / f"{images}.npy")
 
 
 COLUMNS = {  # of the table of weightings: where the middle of each is, in images

@@ -23,7 +23,7 @@ from learn2add.measures import (
 )
 from learn2add.runs import kept_file
 from learn2add.studies.table1 import kept_table
-from tools.experiments.table1 import NINES, OTHERS, TABLE1
+from tools.experiments.table1 import A_NUMBER, NINES, OTHERS, TABLE1
 
 ROOT = Path(__file__).parents[2]
 
@@ -244,6 +244,20 @@ def test_the_searches_ended_as_results_tell() -> None:
         assert f"{outcomes[0]['mse']:.4f}" == own and own in text
         kept = [len([row for row in outcomes if row["epochs"] >= n]) for n in table["rounds"]]
         assert [kept[1], kept[2]] == [kept[0] // 3, kept[0] // 9]
+
+
+def test_a_summed_divergence_shows_what_the_report_saw() -> None:
+    table, pictures = kept_table("summed")
+    rows = table["rows"]
+    assert [row["weights"] for row in rows] == [list(row[:4]) for row in TABLE1]
+    assert all(row["digits"] == 1 and row["active"] == 0 for row in rows if row["verdict"] == NINES)
+    judge, sure = load_judge(), []
+    for row, images in zip(rows, torch.from_numpy(pictures).float()[:, :, None] / 255, strict=True):
+        if row["verdict"] == NINES:
+            assert (images - images[0]).abs().max() < 0.01  # one image for all sums
+        if row["verdict"] == A_NUMBER:
+            sure.append(judge.read(images[:1])[0, 0].item() > 0.9)
+    assert sum(sure) == 3  # of five draw a 0
 
 
 def test_the_table_of_weightings_bears_out_what_is_said_of_it() -> None:

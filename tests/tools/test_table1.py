@@ -104,4 +104,5 @@ def test_the_table_is_kept(tmp_path, monkeypatch, capsys) -> None:
     main(["--steps", "2", "--reading", "summed", *words[-2:], "--folder", str(tmp_path / "kept")])
     summed = json.loads((tmp_path / "kept" / "summed.json").read_text())
     assert [row["weights"] for row in summed["rows"]] == [list(row[:4]) for row in some]
+    assert np.load(tmp_path / "kept" / "summed_pictures.npy").shape == (3, 10, 28, 28)
     assert len(list((tmp_path / "runs").rglob("weights.safetensors"))) == 5

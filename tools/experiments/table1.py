@@ -5,7 +5,8 @@ was stopped, and several at once share the work. The results go to ``runs/part4/
 for ``learn2add.studies.table1.weightings_table``.
 
 The report does not say whether a KL is averaged or summed over batch and code. ``--reading summed``
-trains the sixteen rows once more in that sense, without a search, and keeps ``summed.json``.
+trains the sixteen rows once more in that sense, without a search, and keeps ``summed.json`` and
+``summed_pictures.npy``.
 
 The report found its weights by trying sixteen; each trial of the search is one short training, and
 one that falls behind the others half-way is given up. Optuna chooses what to try next and keeps the
@@ -26,6 +27,7 @@ import optuna
 import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -40,6 +42,7 @@ from learn2add.judge import Judge, load_judge
 from learn2add.losses import PIXELS, gaussian_kl_of_units
 from learn2add.measures import health
 from learn2add.runs import Run, runs_root
+from learn2add.studies.table1 import READINGS
 from learn2add.train import TrainingDiverged, train
 from tools.experiments._keep import digits_of, keep, options, trained
 
@@ -88,7 +91,6 @@ Table 1."""
 PER_DIGIT = 40
 STEPS = 1500
 BATCH = 64
-READINGS = ("mean", "summed")
 
 
 def weighting_config(
@@ -132,16 +134,12 @@ def measure(run: Run, judge: Judge, digits: Digits) -> dict[str, Any]:
     Returns:
         ``accuracy``, ``digits`` (how many are drawn at all), ``active`` units of ``code_size``,
         ``kl_encoder`` and ``kl_adder`` (nats per code dimension, sorted), ``sampled`` and
-        ``diversity`` at temperature 1, and ``pictures``, uint8 ``[10, S, S]``: the sums 0 to 9,
-        each from a digit that is half of it.
+        ``diversity`` at temperature 1, and ``pictures``, those of :func:`ten_sums`.
     """
     device = digits.images.device
     model = run.model(device)
     found = health(model, judge, digits, per_digit=50)
     [sampled] = sampled_sums(model, judge, digits, per_cell=50)
-    first = torch.stack([members[0] for members in digits.by_class()])
-    total = torch.arange(10, device=device)
-    x, addend = as_float(digits.images[first[total // 2]]), (total - total // 2).float()
     some = as_float(digits.images[:1000])
     q = model.encoder.gaussian(some)
     p = model.adder.gaussian(q.mu, torch.zeros(len(some), device=device))
@@ -155,8 +153,17 @@ def measure(run: Run, judge: Judge, digits: Digits) -> dict[str, Any]:
         "kl_adder": [round(value, 4) for value in nats[1]],
         "sampled": sampled.accuracy,
         "diversity": sampled.diversity,
-        "pictures": (255 * model(x, addend)[:, 0]).round().byte().cpu().numpy(),
+        "pictures": ten_sums(model, digits),
     }
+
+
+@torch.no_grad()
+def ten_sums(model: nn.Module, digits: Digits) -> np.ndarray:
+    """Draw the sums 0 to 9, each from a digit that is half of it: uint8 ``[10, S, S]``."""
+    total = torch.arange(10, device=digits.images.device)
+    first = torch.stack([members[0] for members in digits.by_class()])
+    x, addend = as_float(digits.images[first[total // 2]]), (total - total // 2).float()
+    return (255 * model(x, addend)[:, 0]).round().byte().cpu().numpy()
 
 
 def open_study(journal: Path, seed: int = 0) -> optuna.Study:
@@ -263,10 +270,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", **length, help=f"of each run; default: {STEPS}")
     parser.add_argument("--trials", type=int, default=14, help="of the search; default: 14")
     parser.add_argument("--search-steps", type=int, help="of a trial; default: those of a run")
-    parser.add_argument("--reading", choices=READINGS, default="mean", help="of the report's KL")
+    parser.add_argument(
+        "--reading", choices=tuple(READINGS), default="mean", help="of the report's KL"
+    )
     arguments = parser.parse_args(argv)
     runs, table = runs_of(TABLE1, arguments.steps, arguments.reading), {"steps": arguments.steps}
-    if summed := arguments.reading == "summed":
+    if arguments.reading == "summed":
         weightings = TABLE1
     else:
         trial_steps = arguments.search_steps or arguments.steps
@@ -285,11 +294,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         ]
         table |= {"search_steps": trial_steps, "trials": trials}
     rows, pictures = rows_of(weightings, runs, digits_of("validation", arguments.budget))
-    keep(arguments.folder / f"{'summed' if summed else 'table'}.json", table | {"rows": rows})
-    if not summed:
-        packed = io.BytesIO()
-        np.save(packed, pictures)
-        write_atomically(arguments.folder / "pictures.npy", packed.getvalue())
+    name, images = READINGS[arguments.reading]
+    keep(arguments.folder / f"{name}.json", table | {"rows": rows})
+    packed = io.BytesIO()
+    np.save(packed, pictures)
+    write_atomically(arguments.folder / f"{images}.npy", packed.getvalue())
     for row in rows:
         print(f"{row['weights']}: right {row['accuracy']:.1%}, digits {row['digits']}")
 
