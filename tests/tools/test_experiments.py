@@ -109,17 +109,8 @@ def test_models_differ_in_nothing_but_the_blur(tmp_path, monkeypatch):
     sharp, blurred = (blur.config_of("addition", b, 1, "quick", 800) for b in (False, True))
     joint = replace(blurred.stages[-1], addend_noise=0.0)
     assert blurred != sharp == replace(blurred, stages=(*blurred.stages[:-1], joint))
-    words = [
-        "--budget",
-        "smoke",
-        "--seeds",
-        "1",
-        "--steps",
-        "3",
-        "--folder",
-        str(tmp_path / "kept"),
-    ]
-    blur.main(words)
+    words = ["--budget", "smoke", "--seeds", "1", "--steps", "3"]
+    blur.main([*words, "--folder", str(tmp_path / "kept")])
     rows = kept_seeds(tmp_path / "kept")
     kinds = [f"{model}_{kind}" for model in blur.MODELS for kind in ("blurred", "sharp")]
     assert sorted(rows) == sorted(kinds)

@@ -21,16 +21,16 @@ Source: report 004, sections 1.3.1 and 1.3.2.
 import io
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
+from filelock import FileLock
+from sklearn.manifold import TSNE
 from torch import Tensor, nn
-from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -44,7 +44,7 @@ from learn2add.network import Encoder, GaussianEncoder
 from learn2add.runs import runs_root
 from learn2add.studies.auto_decoder import FAMILIES, DecoderDCGAN, evaluating, fast
 from learn2add.studies.auto_decoder_training import code_accuracy, distance_to_real, report_loss
-from tools.experiments._keep import keep, options
+from tools.experiments._keep import keep, options, shared
 
 CODE_SIZE, BATCH, COUNT, EPOCHS = 128, 32, 1000, 100
 TROUSER, SHIRT = 1, 6
@@ -129,12 +129,11 @@ class Model(nn.Module):
 
     def optimiser(self) -> torch.optim.Adam:
         """Return Adam for all; the table has its own rate."""
-        table = [] if self.plan.encodes else [self.table]
-        others = [p for name, p in self.named_parameters() if name != "table"]
-        groups = [{"params": others, "lr": self.plan.rate}]
-        return torch.optim.Adam(
-            [*groups, *({"params": [t], "lr": self.plan.code_rate} for t in table)]
-        )
+        weights = [p for name, p in self.named_parameters() if name != "table"]
+        groups = [{"params": weights, "lr": self.plan.rate}]
+        if not self.plan.encodes:
+            groups.append({"params": [self.table], "lr": self.plan.code_rate})
+        return torch.optim.Adam(groups)
 
 
 @dataclass
@@ -237,8 +236,8 @@ def errors(decoder: DecoderDCGAN, z: Tensor, images: Tensor) -> dict[str, float]
     with evaluating(decoder):
         wrong = in_batches(decoder, z, 250) - as_float(images)
     rmse = ImageErrors.of(wrong.square().mean((1, 2, 3))).rmse
-    batches = [part.square().mean().sqrt().item() for part in wrong.split(BATCH)]
-    return {"report": float(np.mean([report_loss(rmse, BATCH) for rmse in batches])), "rmse": rmse}
+    of_batches = [part.square().mean().sqrt().item() for part in wrong.split(BATCH)]
+    return {"report": report_loss(float(np.mean(of_batches)), BATCH), "rmse": rmse}
 
 
 class Measurement:
@@ -324,8 +323,6 @@ class Measurement:
             self.arrays[name] = (255 * self.decoder(each)[:, 0]).round().byte().cpu().numpy()
         for name in ("train", "test"):
             self.arrays[name] = self.first(name)[1].cpu().numpy()
-        from sklearn.manifold import TSNE
-
         for name, each in z.items():
             flat = TSNE(random_state=0).fit_transform(each.cpu().numpy())
             self.arrays[f"{name}, map"] = flat.astype(np.float16)
@@ -345,7 +342,7 @@ def measured(name: str, plan: Plan, train: Digits, test: Digits, folder: Path) -
         at = torch.arange(len(train), device=train.images.device)
         start = model.rows(as_float(train.images), at).clone()
     began = time.perf_counter()
-    curve = Training(plan, model, train.images, state_of(name)).run()
+    curve = Training(plan, model, train.images, folder_of(name) / "state.pt").run()
     found = Measurement(plan, model, train, test)
     found.fit()
     found.measure(start)
@@ -358,23 +355,9 @@ def measured(name: str, plan: Plan, train: Digits, test: Digits, folder: Path) -
     return row
 
 
-def state_of(name: str) -> Path:
+def folder_of(name: str) -> Path:
     """Return where the state of a training lies while it is not done."""
-    folder = runs_root() / "quick" / "report004"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{name}.pt"
-
-
-def free(names: Sequence[str], folder: Path) -> Iterator[str]:
-    """Yield what is not kept yet, each to one process alone."""
-    for name in tqdm(names, unit=" runs"):
-        lock = FileLock(state_of(name).with_suffix(".lock"), blocking=False)
-        try:
-            with lock:
-                if not (folder / f"{name}.json").exists():
-                    yield name
-        except Timeout:
-            continue
+    return runs_root() / "quick" / "report004" / name
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -388,14 +371,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     train, test = (
         load_digits("FashionMNIST", s).to(device).subset(count) for s in ("train", "test")
     )
-    names = {f"{name}-{arguments.seed}": PLANS[name] for name in arguments.only or PLANS}
-    for name in free(list(names), arguments.folder):
-        plan = replace(names[name], seed=arguments.seed)
+    plans = {}
+    for name in arguments.only or PLANS:
+        plan = replace(PLANS[name], seed=arguments.seed)
         if arguments.budget == "smoke":
             plan = replace(plan, epochs=2, steps=2)
-        row = measured(name, plan, train, test, arguments.folder)
+        plans[folder_of(f"{name}-{arguments.seed}")] = plan
+    for folder in shared(plans):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            if (arguments.folder / f"{folder.name}.json").exists():
+                continue
+            row = measured(folder.name, plans[folder], train, test, arguments.folder)
         errors = {part: round(row[part]["rmse"], 4) for part in ("train", "test")}
-        print(name, errors, f"{row['seconds']} s", flush=True)
+        print(folder.name, errors, f"{row['seconds']} s", flush=True)
 
 
 if __name__ == "__main__":
