@@ -121,9 +121,7 @@ class Train:
     An option left out is as the recipe of the part and the budget has it. A training that was
     stopped goes on where it was when the same command is given again; one that is complete is
     loaded. TensorBoard shows the curves: tensorboard --logdir FOLDER. Examples:
-        learn2add train part2
         learn2add train part2 --loss bce --code-size 7
-        learn2add train part2 --budget reference
         learn2add train part2 --epochs 12 --steps 0
         learn2add train part3 --seed 1 --folder my_runs/adder
     """
@@ -211,8 +209,7 @@ class Evaluate:
     """Measure a trained run on the test digits.
 
     Its reconstruction error; how often the judge, an independent classifier, reads the right sum;
-    the squared error beside its floors. Example:
-        learn2add evaluate part3/quick
+    the squared error beside its floors. Example: learn2add evaluate part3/quick
     """
 
     run: Annotated[Positional[str], arg(metavar="RUN")]
@@ -281,11 +278,31 @@ class Add:
 
 
 @dataclass(frozen=True)
+class Morph:
+    """Turn one digit into another, as a film. Example: learn2add morph 2 0 -o film.gif."""
+
+    start: Annotated[Positional[str], arg(metavar="A")]
+    """A digit, for the mean code of its class, or a picture of one."""
+    end: Annotated[Positional[str], arg(metavar="B")]
+    """Another."""
+    output: Annotated[Path, arg(aliases=["-o"], metavar="OUT.gif")]
+    """Write the film here."""
+    run: Annotated[str, arg(metavar="RUN")] = "narrow/code10-variational"
+    """Folder or name of a run."""
+
+    def __call__(self) -> None:
+        """Run the command."""
+        from learn2add.studies.morph import morph
+
+        morph(self.start, self.end, self.output, self.run)
+
+
+@dataclass(frozen=True)
 class HandIn:
     """Pack NAME_DL_List1.zip: your notebooks, a PDF report of your answers, what the checks said.
 
-    Run and save the notebooks first. What is missing is named, and the status is 1. Example:
-        learn2add handin "Ada Lovelace" 02_reconstruction.ipynb 03_addition.ipynb
+    Run and save the notebooks first. What is missing is named, and the status is 1.
+    Example: learn2add handin "Ada Lovelace"
     """
 
     name: Positional[str]
@@ -305,11 +322,7 @@ class HandIn:
 
 @dataclass(frozen=True)
 class Page:
-    """Make a web page to draw a digit on and see sums drawn: one file that needs no server.
-
-    Example:
-        learn2add page -o page.html
-    """
+    """Make a web page to draw on, one file without a server: learn2add page -o page.html."""
 
     output: Annotated[Path, arg(aliases=["-o"], metavar="OUT.html")]
     """Write the page here."""
@@ -329,8 +342,7 @@ class Page:
 class Verify:
     """Measure runs that came with the project again: are their figures the same on this machine?
 
-    The status is 1 if one differs. Example:
-        learn2add verify part3/reference
+    The status is 1 if one differs. Example: learn2add verify part3/reference
     """
 
     runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN")] = ()
@@ -344,7 +356,9 @@ class Verify:
             sys.exit(1)
 
 
-COMMANDS = {c.__name__.lower(): c for c in (Data, Train, Evaluate, Verify, Add, HandIn, Page)}
+COMMANDS = {
+    c.__name__.lower(): c for c in (Data, Train, Evaluate, Verify, Add, Morph, HandIn, Page)
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -222,8 +222,7 @@ def evaluate(run: Run, split: str = "test", device: torch.device | str = "cpu") 
             found |= summarise(scores, digits) | floors(digits)
             found["held_out_cells_mean"] = held_out_mean(scores, config.held_out)
             found |= dict(zip(Blame._fields[:3], scores.blame, strict=False))
-            if hasattr(model, "sample"):  # an auto-decoder would search for every code again
-                found |= gather(model, judge, digits)
+            found |= gather(model, judge, digits)
             found |= config.evidence(model, judge, digits, scores)
     # JSON knows no NaN: a model that never turns from 8 to 9 has no turning point.
     return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in found.items()}

@@ -84,11 +84,6 @@ class ImageErrors(NamedTuple):
         return cls(float(mse.mean()), float((-10 * mse.clamp(min=1e-10).log10()).mean()))
 
 
-def image_errors(drawn: Tensor, images: Tensor) -> ImageErrors:
-    """Compare drawn with real images, both float ``[N, 1, S, S]`` in [0, 1]."""
-    return ImageErrors.of(squared_errors(drawn, images))
-
-
 def squared_errors(drawn: Tensor, images: Tensor) -> Tensor:
     """Return the squared error per pixel of each drawn image: float64 ``[N]``."""
     return (drawn - images).double().square().mean((1, 2, 3))

@@ -68,16 +68,20 @@ def runs_beside() -> dict[str, RunConfig]:
     "scheduled": their rate has a schedule, their images are deformed, their large layers are
     Muon's. Those of Part II were held against shorter ones of weaker deformation, on the validation
     split. "relu": the hundred epochs at a constant rate, but for a ReLU between the encoder's two
-    linear layers; and once more with batches of 32, four times as many steps.
+    linear layers; and once more with batches of 32, four times as many steps. "pixels64": the
+    assignment's third decoder at its size, for 30 epochs.
     """
     relu = replace(recipes.part2(budget="reference"), activation="relu")
     small_batches = replace(relu.stages[0], batch_size=32)
+    large = recipes.part2("interpolation", budget="reference")
+    few_epochs = replace(large.stages[0], epochs=30)
     return {
         "part3/scheduled": part3_long(),
         "part2/scheduled-code7": recipes.part2_long(7, epochs=80, plain=10, deform=2.5),
         "part2/scheduled-code2": recipes.part2_long(2, epochs=100, plain=10, deform=2.0),
         "part2/relu-code2": relu,
         "part2/relu-batch32-code2": replace(relu, stages=(small_batches,)),
+        "part2/pixels64": replace(large, image_size=64, stages=(few_epochs,)),
     }
 
 
@@ -164,7 +168,7 @@ def train(planned: Planned, *, show: bool = True) -> Run:
 
 def is_twin(config: RunConfig) -> bool:
     """Whether a run of decoder 2 ends with the same weights."""
-    return config.decoder == "interpolation"
+    return config.decoder == "interpolation" and config.image_size == 28
 
 
 def original_of(planned: Planned) -> Planned:

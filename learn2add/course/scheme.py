@@ -1,4 +1,4 @@
-"""The networks drawn as schemes (notebooks 2 to 4): what goes where, what training alone needs."""
+"""The networks as schemes (notebooks 2 to 4 and 10): what goes where, what training alone needs."""
 
 from collections.abc import Mapping
 
@@ -21,6 +21,10 @@ PARTS: dict[str, dict[str, tuple[Place, str]]] = {
         "x": ((0, 0), "x"), "E": ((1.6, 0), "E\nencoder"), "z": ((3.1, 0), "code z\n2 numbers"),
         "D": ((4.6, 0), "D\ndecoder"), "x_hat": ((6.2, 0), "x_hat"),
     },
+    "auto_decoder": {
+        "z": ((0, 0), "row i of the\ntable: code z"), "D": ((1.6, 0), "D\ndecoder"),
+        "x_hat": ((3.2, 0), "x_hat"), "x": ((4.9, 0), "x: image i"),
+    },
     "addition": {
         "x": ((0, 2), "x"), "E": ((1.6, 2), "E\nencoder"), "z": ((3.1, 2), "code z\n7 numbers"),
         "D'": ((6.1, 3.2), "D\nsame weights"), "x_hat": ((7.7, 3.2), "x_hat"),
@@ -36,21 +40,33 @@ PARTS["generative"] = PARTS["addition"] | {
 }
 ARROWS = {
     "autoencoder": ("x E", "E z", "z D", "D x_hat"),
+    "auto_decoder": ("z D", "D x_hat"),
     "addition": ("x E", "E z", "z P", "addend P", "P z_sum", "z_sum D", "D y_hat"),
 }
-TRAINING = ("z D'", "D' x_hat", "y E'", "E' z_target", "z_target z_sum")
 ARROWS["generative"] = ARROWS["addition"]
+TRAINING = ("z D'", "D' x_hat", "y E'", "E' z_target", "z_target z_sum")
+DASHED = {
+    "autoencoder": ((), "", (0, 0)),
+    "auto_decoder": (
+        ("x x_hat",),
+        "dashed: the loss; its gradient moves D and the row",
+        (1.2, -0.7),
+    ),
+}
+"""The arrows of training alone, what is said of them, and where."""
 
 
 @styled
 def scheme(network: str, images: Mapping[str, ArrayLike], **texts: str) -> Figure:
-    """Draw a network: "autoencoder" (Part II), "addition" (Part III) or "generative" (Part IV).
+    """Draw a network: "autoencoder" (Part II), "addition" (Part III), "generative" (Part IV) or
+    "auto_decoder" (report 004).
 
     ``images`` are drawn for parts of the data by name, each ``[S, S]``: ``x`` and ``x_hat``, or
     ``x``, ``x_hat``, ``y`` and ``y_hat``. Source: assignment, the overview.
     """
     parts = PARTS[check_choice("network", network, tuple(PARTS))]
-    dashed = () if network == "autoencoder" else TRAINING
+    usual = TRAINING, "dashed: in training alone", (0.3, -0.8)
+    dashed, note, place = DASHED.get(network, usual)
     columns, rows = zip(*(place for place, _ in parts.values()), strict=True)
     width, height = max(columns) + 1.1, max(rows) - min(rows) + 1.3
     figure, axes = style.subplots(width, height, grow=True, **texts)
@@ -60,13 +76,13 @@ def scheme(network: str, images: Mapping[str, ArrayLike], **texts: str) -> Figur
     of_training = {word for arrow in dashed for word in arrow.split()} - {"z", "z_sum"}
     for arrow in (*ARROWS[network], *dashed):
         join(axes, *(parts[word][0] for word in arrow.split()), dashed=arrow in dashed)
-    for name, (place, label) in parts.items():
+    for name, (at, label) in parts.items():
         if name in images:
-            draw_data(axes, place, label, style.as_grey(f"images[{name!r}]", images[name]))
+            draw_data(axes, at, label, style.as_grey(f"images[{name!r}]", images[name]))
         else:
-            draw_part(axes, name, place, label, dashed=name in of_training)
+            draw_part(axes, name, at, label, dashed=name in of_training)
     if dashed:
-        write(axes, 0.3, min(rows) - 0.4, "dashed: in training alone", SMALL, color=FAINT)
+        write(axes, *place, note, SMALL, color=FAINT)
     return figure
 
 

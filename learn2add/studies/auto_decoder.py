@@ -10,8 +10,7 @@ Source: report 004, section 1.3; A. Zadeh et al., arXiv 1903.00840; J. J. Park e
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -20,9 +19,11 @@ from torch import Tensor, nn
 
 from learn2add.checks import check_choice, check_int, check_number
 from learn2add.data import as_float, in_batches
+from learn2add.evidence import frechet_distance
 from learn2add.hardware import default_precision
-from learn2add.losses import gaussian_kl_of_numbers, image_losses
-from learn2add.network import LOGVAR_RANGE, Adder, Decoder, Gaussian, check_shape, in_float32
+from learn2add.judge import Judge
+from learn2add.losses import PIXELS, gaussian_kl_of_numbers, image_losses
+from learn2add.network import LOGVAR_RANGE, Decoder, Gaussian, check_shape, in_float32
 
 
 class DecoderDCGAN(Decoder):
@@ -87,13 +88,9 @@ class Family:
         """How many numbers a row has per dimension of the code."""
         return len(self.start)
 
-    def neutral(self, count: int, code_size: int) -> Tensor:
-        """Return rows that say nothing of an image yet, all alike: ``[count, parts, C]``."""
-        return torch.tensor(self.start)[:, None].repeat(count, 1, code_size)
-
     def initial(self, count: int, code_size: int) -> Tensor:
-        """Return rows before training, each different, drawn from torch's own generator."""
-        rows = self.neutral(count, code_size)
+        """Return rows before training, ``[count, parts, C]``, drawn from torch's own generator."""
+        rows = torch.tensor(self.start)[:, None].repeat(count, 1, code_size)
         rows[:, 0] += START_SPREAD * torch.randn(count, code_size)
         return rows
 
@@ -116,12 +113,6 @@ class Family:
     def prior(self, count: int, code_size: int, generator: torch.Generator) -> Tensor:
         """Return codes drawn from the prior: ``[count, C]``."""
         return self.noise(count, code_size, generator)
-
-    def at(self, codes: Tensor) -> Tensor:
-        """Return rows whose mean is ``codes`` as nearly as can be, else as before training."""
-        rows = self.neutral(*codes.shape).to(codes)
-        rows[:, 0] = codes
-        return rows
 
 
 class PointCodes(Family):
@@ -181,10 +172,6 @@ class ExponentialCodes(Family):
         k = rows[:, 0].clamp(*LOGVAR_RANGE)
         return (k + torch.exp(-k) - 1).sum(1)
 
-    def at(self, codes: Tensor) -> Tensor:
-        """Return rates ``1 / codes``; no exponential has a mean of 0, so 0.01 is the least."""
-        return -codes.clamp(min=0.01).log()[:, None]
-
 
 class UniformCodes(Family):
     """A centre and a width within the prior, U(-sqrt 3, sqrt 3); two free numbers for each.
@@ -222,11 +209,6 @@ class UniformCodes(Family):
         """Return numbers from -sqrt 3 to sqrt 3."""
         return HALF_WIDTH * self.noise(count, code_size, generator)
 
-    def at(self, codes: Tensor) -> Tensor:
-        """Return centres as near to the codes as the width before training lets them be."""
-        room = HALF_WIDTH * (1 - START_SIGMA)
-        return super().at(torch.atanh((codes / room).clamp(-0.99, 0.99)))
-
 
 FAMILIES: dict[str, Family] = {
     "point": PointCodes(),
@@ -236,172 +218,95 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-class CodeTable(nn.Module):
-    """One row for each of ``count`` training images, learned with the decoder.
+class CodeLoss:
+    """What rows cost: nats of the images, and ``kl`` times the divergence from the prior.
 
-    Only the rows of the images in a batch have a gradient, and it is a sparse one; see
-    :class:`learn2add.studies.auto_decoder_training.CodeAdam`.
+    Called with rows ``[B, parts, C]`` and images ``[B, 1, S, S]`` it returns the loss of each,
+    ``[B]``. With a divergence a sample of each code is drawn, without one its mean.
     """
 
-    def __init__(self, count: int, code_size: int, family: Family) -> None:
-        super().__init__()
-        self.family, self.code_size = family, code_size
-        rows = family.initial(count, code_size).flatten(1)
-        self.rows = nn.Embedding(*rows.shape, sparse=True, _weight=rows)
+    def __init__(
+        self, decoder: Decoder, family: Family, kl: float = 0.0, generator: Any = None
+    ) -> None:
+        self.decoder, self.family = decoder, family
+        self.kl, self.generator = check_number("kl", kl, 0.0, 1e12), generator
 
-    def forward(self, at: Tensor) -> Tensor:
-        """Return the rows of images ``at``, int64 ``[B]``: ``[B, parts, code_size]``."""
-        return self.rows(at).unflatten(1, (self.family.parts, self.code_size))
-
-    def means(self) -> Tensor:
-        """Return the mean code of every image, ``[count, code_size]``, without gradient."""
-        rows = self.rows.weight.detach()
-        return self.family.mean(rows.unflatten(1, (self.family.parts, self.code_size)))
-
-    def __len__(self) -> int:
-        return self.rows.num_embeddings
+    def __call__(self, rows: Tensor, x: Tensor) -> Tensor:
+        """Return the loss of each image."""
+        if not self.kl:
+            return image_losses("bce", self.decoder.logits(self.family.mean(rows)), x)
+        noise = self.family.noise(len(rows), rows.shape[2], self.generator)
+        logits = self.decoder.logits(self.family.sample(rows, noise))
+        return image_losses("bce", logits, x) + self.kl * self.family.kl(rows)
 
 
 class Found(NamedTuple):
-    """Codes found for images, the weights of the decoder fixed."""
+    """Rows found for images, the weights of the decoder fixed."""
 
     rows: Tensor
     """``[N, parts, C]``."""
-    z: Tensor
-    """Mean codes ``[N, C]``."""
-    mse: Tensor
-    """Squared error per pixel of each image drawn at its mean code, ``[N]``."""
     curve: Tensor
     """Loss after 0, 1, ... steps, mean over the images: ``[steps + 1]``."""
 
-    @property
-    def rmse(self) -> float:
-        """Root of the mean of ``mse``, in grey levels of 0 to 1."""
-        return float(self.mse.double().mean().sqrt())
 
-
-STARTS = ("zero", "mean", "prior")
 FIT_BATCH = 250
 """Images whose codes are found at once: a matter of memory."""
 
 
 def find_codes(
-    decoder: Decoder,
-    family: Family,
+    loss: Callable[[Tensor, Tensor], Tensor],
     images: Tensor,
+    start: Tensor,
     *,
-    means: Tensor,
-    start: str | Sequence[str] | Tensor = "mean",
     steps: int = 100,
     learning_rate: float = 1e-2,
-    loss: str = "bce",
-    kl: float = 0.0,
+    batch_size: int = FIT_BATCH,
 ) -> Found:
-    """Find codes of images by Adam, the decoder's weights and statistics fixed.
+    """Find rows of images by Adam, the weights and statistics of ``loss.decoder`` fixed.
 
-    Every image has its own loss and its own moments, so its code depends on its own pixels alone,
-    not on the images beside it.
+    By :class:`CodeLoss` every image has its own loss and its own moments, so its code depends on
+    its own pixels alone, not on the images beside it.
 
     Args:
-        decoder: Draws codes; it is used in evaluation mode and comes back in its own.
-        family: What is found.
+        loss: Rows and images -> the loss of each, or one loss of all; it has a ``decoder``, which
+            is used in evaluation mode and comes back in its own.
         images: uint8 ``[N, S, S]``, or float ``[N, 1, S, S]`` in [0, 1], on the decoder's device.
-        means: Codes of the training images ``[M, C]``.
-        start: "zero" (the code 0, or the nearest that the family has), "mean" (the mean of all
-            training codes, whatever their class) or "prior" (a draw of the prior for each); or
-            several, of which each image takes the one with the least loss before the first step; or
-            rows ``[N, parts, C]`` to go on from.
+        start: Rows to start from, ``[N, parts, C]``.
         steps: Adam's; 0 only measures the start. The report's are 100.
         learning_rate: Adam's; the report's is 0.01.
-        loss: "bce" or "l2".
-        kl: Weight of the divergence from the prior. With 0 (the report's "further fitting") the
-            mean is drawn, otherwise a sample.
+        batch_size: Images whose rows are found at once.
 
     Source: report 004, section 1.3.1.
     """
     check_int("steps", steps, 0)
     check_number("learning_rate", learning_rate, 0.0, 1e3)
-    check_number("kl", kl, 0.0, 1e12)
-    x, side = as_float(images) if images.dtype == torch.uint8 else images, decoder.image_size
+    x, side = as_float(images) if images.dtype == torch.uint8 else images, loss.decoder.image_size
     check_shape("images", x, 1, side, side)
-    check_shape("means", means, decoder.code_size)
-    generator = torch.Generator(x.device).manual_seed(0)
-    search = Search(decoder, family, loss, kl, learning_rate, steps, generator)
-    with evaluating(decoder):
-        with torch.enable_grad(), fast(x.device):
-            parts = zip(
-                x.split(FIT_BATCH),
-                *(rows.split(FIT_BATCH) for rows in search.starts(start, means, len(x))),
-                strict=True,
-            )
-            found = [search.run(part, search.best(part, starts)) for part, *starts in parts]
-        rows, losses = (torch.cat(each) for each in zip(*found, strict=True))
-        z = family.mean(rows)
-        mse = (in_batches(decoder, z, FIT_BATCH) - x).square().mean((1, 2, 3))
-    return Found(rows, z, mse, losses.mean(0))
+    if start.shape[0] != len(x) or start.dim() != 3:
+        shape = list(start.shape)
+        raise ValueError(f"start is of shape {shape}; allowed is [{len(x)}, parts, code_size]")
+    parts = zip(x.split(batch_size), start.split(batch_size), strict=True)
+    with evaluating(loss.decoder), torch.enable_grad(), fast(x.device):
+        found = [descend(loss, *part, steps, learning_rate) for part in parts]
+    rows, losses = zip(*found, strict=True)
+    return Found(torch.cat(rows), torch.cat(losses, 1).mean(1))
 
 
-@dataclass
-class Search:
-    """The arguments of :func:`find_codes` that hold for all batches of images."""
-
-    decoder: Decoder
-    family: Family
-    loss: str
-    kl: float
-    learning_rate: float
-    steps: int
-    generator: torch.Generator
-
-    def starts(
-        self, start: str | Sequence[str] | Tensor, means: Tensor, count: int
-    ) -> list[Tensor]:
-        """Return the rows to start from, ``[count, parts, C]``: those of each start named."""
-        if isinstance(start, Tensor):
-            check_shape("start", start, self.family.parts, means.shape[1])
-            return [start]
-        names = [start] if isinstance(start, str) else list(start)
-        if not names:
-            raise ValueError(f"start is {start}; allowed is one or more of {STARTS}")
-        shape = (count, means.shape[1])
-        codes = {
-            "zero": lambda: means.new_zeros(shape),
-            "mean": lambda: means.mean(0).expand(shape),
-            "prior": lambda: self.family.prior(*shape, self.generator),
-        }
-        return [self.family.at(codes[check_choice("start", name, STARTS)]()) for name in names]
-
-    def best(self, x: Tensor, starts: list[Tensor]) -> Tensor:
-        """Return for each image the rows ``[B, parts, C]`` whose mean draws it best."""
-        if len(starts) == 1:
-            return starts[0]
-        with torch.no_grad():
-            logits = [self.decoder.logits(self.family.mean(rows)) for rows in starts]
-        best = torch.stack([image_losses(self.loss, each, x) for each in logits]).argmin(0)
-        return torch.stack(starts)[best, torch.arange(len(x), device=x.device)]
-
-    def run(self, x: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the rows ``[B, parts, C]`` found for images, and losses ``[B, steps + 1]``."""
-        rows = start.detach().clone().requires_grad_()
-        adam = torch.optim.Adam([rows], self.learning_rate)
-        losses = []
-        for _ in range(self.steps):
-            loss = self.losses(x, rows)
-            # Of the rows alone: the weights do not even get a gradient.
-            (rows.grad,) = torch.autograd.grad(loss.sum(), [rows])
-            adam.step()
-            losses.append(loss.detach())
-        with torch.no_grad():
-            losses.append(self.losses(x, rows))
-        return rows.detach(), torch.stack(losses, 1)
-
-    def losses(self, x: Tensor, rows: Tensor) -> Tensor:
-        """Return the loss of each image, ``[B]``."""
-        if not self.kl:
-            return image_losses(self.loss, self.decoder.logits(self.family.mean(rows)), x)
-        noise = self.family.noise(len(rows), rows.shape[2], self.generator)
-        logits = self.decoder.logits(self.family.sample(rows, noise))
-        return image_losses(self.loss, logits, x) + self.kl * self.family.kl(rows)
+def descend(
+    loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, start: Tensor, steps: int, rate: float
+) -> tuple[Tensor, Tensor]:
+    """Return the rows found for images, and their losses ``[steps + 1, B]``."""
+    rows, losses = start.detach().clone().requires_grad_(), []
+    adam = torch.optim.Adam([rows], rate)
+    for _ in range(steps):
+        now = loss(rows, x)
+        # Of the rows alone: the weights do not even get a gradient.
+        (rows.grad,) = torch.autograd.grad(now.sum(), [rows])
+        adam.step()
+        losses.append(now.detach())
+    with torch.no_grad():
+        losses.append(loss(rows, x))
+    return rows.detach(), torch.stack(losses).view(steps + 1, -1)
 
 
 @contextlib.contextmanager
@@ -422,46 +327,40 @@ def fast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
-class AutoDecoder(nn.Module):
-    """D, a row of the table for each training image, and perhaps an adder on codes."""
+def report_loss(rmse: float, batch_size: int) -> float:
+    """Return an RMSE in grey levels of 0 to 1 as report 004's loss.
 
-    def __init__(self, codes: CodeTable, decoder: Decoder, adder: Adder | None = None) -> None:
-        super().__init__()
-        self.codes, self.decoder, self.adder = codes, decoder, adder
-
-    def forward(self, at: Tensor) -> Tensor:
-        """Draw training images ``at``, int64 ``[B]``, at their means: ``[B, 1, S, S]``."""
-        return self.decoder(self.family.mean(self.codes(at)))
-
-    @property
-    def family(self) -> Family:
-        """What a row of the table means."""
-        return self.codes.family
-
-    def find(self, images: Tensor, **options: Any) -> Found:
-        """Call :func:`find_codes` for this decoder and its training codes."""
-        return find_codes(self.decoder, self.family, images, means=self.codes.means(), **options)
-
-    @property
-    def encoder(self) -> "FittedEncoder":
-        """What stands where other models have an encoder: a search for every image."""
-        return FittedEncoder(self)
-
-
-class FittedEncoder(nn.Module):
-    """Image -> code by ``model.find``: slow, and without weights of its own.
-
-    So an auto-decoder can be measured by whatever encodes and decodes, and can add:
-    ``AdditionModel(FittedEncoder(model, steps=50), model.adder, model.decoder)``. Codes are found
-    as they were trained, those of distributions with their divergence from the prior; ``options``
-    are others of :func:`find_codes`.
+    The report's ``evaluate.py`` is its course's: the norm of the difference of a whole batch, in
+    grey levels of 0 to 255, over the number of its elements, ``||x - x_hat|| / (B * 784)``. That
+    falls with the root of the batch, which the report does not state.
     """
+    return 255 * rmse / (PIXELS * check_int("batch_size", batch_size, 1)) ** 0.5
 
-    def __init__(self, model: AutoDecoder, **options: Any) -> None:
-        super().__init__()
-        self.model = model
-        self.options = {"kl": float(model.family.sampled)} | options
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Find the codes of images float ``[B, 1, S, S]`` in [0, 1]: ``[B, code_size]``."""
-        return self.model.find(x, **self.options).z
+def code_accuracy(z: Tensor, labels: Tensor, z_new: Tensor, labels_new: Tensor) -> dict[str, float]:
+    """Return which share of new codes simple classifiers assign to their class.
+
+    "logistic regression" and the "5 nearest neighbours" learn from codes ``z`` ``[N, C]`` and
+    labels ``[N]``, and classify ``z_new`` ``[M, C]``.
+    """
+    from sklearn.linear_model import LogisticRegression  # a part of the notebooks' extra
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    kinds = {
+        "logistic regression": LogisticRegression(max_iter=1000, C=0.1),
+        "5 nearest neighbours": KNeighborsClassifier(5),
+    }
+    z, labels, z_new, labels_new = (t.numpy(force=True) for t in (z, labels, z_new, labels_new))
+    fitted = {k: make_pipeline(StandardScaler(), kind).fit(z, labels) for k, kind in kinds.items()}
+    return {name: float(kind.score(z_new, labels_new)) for name, kind in fitted.items()}
+
+
+def distance_to_real(judge: Judge, images: Tensor, real: Tensor) -> float:
+    """Return the Fréchet distance between two sets of images in a judge's features.
+
+    Each is uint8 ``[N, S, S]`` or float ``[N, 1, S, S]`` in [0, 1].
+    """
+    features = (in_batches(judge.features, each).numpy(force=True) for each in (images, real))
+    return frechet_distance(*features)

@@ -50,7 +50,7 @@ BESIDE = {
     "narrow": {"corrupted", "mirror"},
     "sweeps": {"narrow"},
     "hand_training": {"counting", "hand"},
-    "auto_decoder_training": {"auto_decoder"},  # two files, one study
+    "morph": {"latent", "figures"},
 }
 """Which studies a study may import; the others stand alone."""
 
@@ -65,7 +65,13 @@ MODULES = {name_of(file): file for file in sorted(PACKAGE.rglob("*.py"))}
 BEYOND = ("studies", "course", "drawing", "page")
 DOORS = {
     "": ["course.check"],
-    "__main__": ["course.handin", "course.verify", "drawing.sums", "page.build"],
+    "__main__": [
+        "course.handin",
+        "course.verify",
+        "drawing.sums",
+        "page.build",
+        "studies.morph",
+    ],
 }
 """What the package and its command line hand on to when they are asked, and not before."""
 CORE = [name for name in MODULES if name.partition(".")[0] not in BEYOND]

@@ -348,3 +348,23 @@ def test_readme_tells_what_the_sibling_notebooks_print(number: str, printed: lis
     for figure in printed:
         assert figure in said
         assert figure.replace("%", " %") in text
+
+
+def test_the_results_tell_what_report_004_came_to() -> None:
+    text, folder = (ROOT / "RESULTS.md").read_text(), kept_file("auto_decoders")
+    for row, names in {
+        "points (AD) | 0.06, 0.16": ("report-point", "bound-point", "bound-encoder"),
+        "Gaussian (VAD) | 0.116, 0.22": (
+            "report-gaussian",
+            "bound-gaussian",
+            "bound-gaussian-encoder",
+        ),
+        "exponential | ": ("report-exponential", "bound-exponential"),
+        "uniform | ": ("report-uniform", "bound-uniform"),
+    }.items():
+        for name in names:
+            found = json.loads((folder / f"{name}-0.json").read_text())
+            row += " | " + ", ".join(f"{found[part]['report']:.3f}" for part in ("train", "test"))
+        assert f"| {row}" in text, row
+    ad = json.loads((folder / "report-point-0.json").read_text())
+    assert round(ad["curve"]["loss"][-1], 2) == 0.06  # the report's own

@@ -21,13 +21,13 @@ from learn2add.measures import (
     floors,
     health,
     held_out_mean,
-    image_errors,
     judge_accuracy,
     judge_sums,
     predictor,
     read_sums,
     reconstruct,
     reconstruction_rmse,
+    squared_errors,
     summarise,
     wilson,
 )
@@ -346,12 +346,12 @@ def test_errors_of_images_against_numpy(few: Digits) -> None:
     x = as_float(few.images[:20])
     drawn = (x + 0.3 * torch.rand(x.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
     each = ((drawn - x).numpy().astype(np.float64) ** 2).mean((1, 2, 3))
-    found = image_errors(drawn, x)
+    found = ImageErrors.of(squared_errors(drawn, x))
     assert found.mse == pytest.approx(each.mean())
     assert found.rmse == pytest.approx(math.sqrt(each.mean()))
     assert found.psnr == pytest.approx((-10 * np.log10(each)).mean())
     assert ImageErrors.of(torch.from_numpy(each)) == pytest.approx(found)
-    assert image_errors(x, x) == (0, 100)  # not infinite
+    assert ImageErrors.of(squared_errors(x, x)) == (0, 100)  # not infinite
 
 
 def test_add_takes_one_addend_or_one_each(few: Digits) -> None:

@@ -1,43 +1,28 @@
-"""Auto-decoders: codes in a table, codes found, the distributions, and runs like any other."""
+"""Auto-decoders: the distributions, the decoder, codes that are found, and what they are worth."""
 
 import math
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from torch import distributions as dist
 
-from learn2add.checkpoints import load_tensors
-from learn2add.config import LossWeights, RunConfig, Stage
 from learn2add.data import Digits, as_float, load_digits
 from learn2add.judge import load_judge
-from learn2add.measures import image_errors, judge_accuracy, judge_sums
-from learn2add.network import AdditionModel, DecoderConvTranspose
-from learn2add.runs import load_or_train
-from learn2add.studies import auto_decoder_training as own
+from learn2add.measures import ImageErrors, judge_accuracy, squared_errors
+from learn2add.network import DecoderConvTranspose
 from learn2add.studies.auto_decoder import (
     FAMILIES,
     HALF_WIDTH,
-    AutoDecoder,
-    CodeTable,
+    CodeLoss,
     DecoderDCGAN,
     Family,
-    FittedEncoder,
-    find_codes,
-)
-from learn2add.studies.auto_decoder_training import (
-    AutoDecoderConfig,
-    AutoDecoderStage,
-    CodeAdam,
     code_accuracy,
     distance_to_real,
+    find_codes,
     report_loss,
 )
-from learn2add.train import train
 
 SAMPLED = [name for name in FAMILIES if FAMILIES[name].sampled]
-POINT = FAMILIES["point"]
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -45,14 +30,8 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def rows_of(family: Family, count: int = 4, size: int = 3) -> torch.Tensor:
-    return family.neutral(count, size) + torch.randn(
-        count, family.parts, size, generator=seeded(), dtype=torch.float64
-    )
-
-
-def auto_decoder(decoder: str, name: str = "point") -> AutoDecoder:
-    kind = DecoderDCGAN if decoder == "dcgan" else DecoderConvTranspose
-    return AutoDecoder(CodeTable(5, 8, FAMILIES[name]), kind(8))
+    start = torch.tensor(family.start, dtype=torch.float64)[:, None]
+    return start + torch.randn(count, family.parts, size, generator=seeded(), dtype=torch.float64)
 
 
 def as_torch(name: str, rows: torch.Tensor) -> tuple[dist.Distribution, dist.Distribution]:
@@ -100,12 +79,11 @@ def test_samples_are_of_the_distribution_and_their_divergence_is_the_closed_one(
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_rows_can_be_put_at_codes_and_gradients_reach_them(name: str) -> None:
+def test_rows_begin_apart_and_gradients_reach_them(name: str) -> None:
     family = FAMILIES[name]
-    z = torch.tensor([[0.2, 0.5, 1.0]])
-    rows = family.at(z).requires_grad_()
-    torch.testing.assert_close(family.mean(rows), z)
-    family.sample(rows, family.noise(1, 3, seeded()) + 0.1).sum().backward()
+    rows = family.initial(4, 3).requires_grad_()
+    assert rows.shape == (4, family.parts, 3) and (family.mean(rows).std(0) > 0).all()
+    family.sample(rows, family.noise(4, 3, seeded()) + 0.1).sum().backward()
     assert (rows.grad != 0).all()
     assert family.prior(9, 3, seeded()).shape == (9, 3)
 
@@ -137,204 +115,78 @@ def test_the_decoder_is_the_reports() -> None:
 def test_finding_codes_changes_codes_and_not_one_bit_of_the_model(
     name: str, clothes: tuple[Digits, Digits]
 ) -> None:
-    decoder = "dcgan" if name == "gaussian" else "conv_transpose"
-    model = auto_decoder(decoder, name).train()
-    model.decoder.layers[2].eval()  # a mode of its own shall come back too
-    before = {k: v.clone() for k, v in model.state_dict().items()}
-    modes = [part.training for part in model.modules()]
-    images = clothes[1].images[:4]
-    start = model.find(images, steps=0)
-    found = model.find(images, steps=3, learning_rate=0.1, kl=float(model.family.sampled))
-    assert found.curve.shape == (4,) and found.rows.shape == (4, model.family.parts, 8)
-    assert (found.rows != start.rows).any(2).any(1).all()
-    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-    assert all(p.grad is None for p in model.parameters())
-    assert [part.training for part in model.modules()] == modes
+    decoder = DecoderDCGAN(8) if name == "gaussian" else DecoderConvTranspose(8)
+    decoder.train().layers[2].eval()  # a mode of its own shall come back too
+    before = {k: v.clone() for k, v in decoder.state_dict().items()}
+    modes = [part.training for part in decoder.modules()]
+    family, images = FAMILIES[name], clothes[1].images[:4]
+    start = family.initial(4, 8)
+    loss = CodeLoss(decoder, family, float(family.sampled), seeded())
+    found = find_codes(loss, images, start, steps=3, learning_rate=0.1)
+    assert found.curve.shape == (4,) and found.rows.shape == start.shape
+    assert (found.rows != start).any(2).any(1).all()
+    assert all(torch.equal(v, before[k]) for k, v in decoder.state_dict().items())
+    assert all(p.grad is None for p in decoder.parameters())
+    assert [part.training for part in decoder.modules()] == modes
 
 
 def test_a_code_is_found_from_its_own_image_alone(clothes: tuple[Digits, Digits]) -> None:
     """Whatever stands beside it: no batch normalisation, no shared moments, no shared loss."""
-    model = auto_decoder("dcgan")
+    loss, start = CodeLoss(DecoderDCGAN(8), FAMILIES["point"]), torch.zeros(4, 1, 8)
     images, others = clothes[1].images[:4], clothes[1].images[4:8].clone()
     others[2] = images[2]
-    one, other = (model.find(part, steps=3, learning_rate=0.1) for part in (images, others))
-    torch.testing.assert_close(one.z[2], other.z[2])
-    assert not torch.allclose(one.z[1], other.z[1])
+    how = {"steps": 3, "learning_rate": 0.1}
+    one, other = (find_codes(loss, part, start, **how).rows for part in (images, others))
+    torch.testing.assert_close(one[2], other[2])
+    assert not torch.allclose(one[1], other[1])
+    parts = find_codes(loss, images, start, **how, batch_size=3).rows
+    torch.testing.assert_close(parts, one, rtol=1e-3, atol=1e-3)
 
 
-def test_the_search_comes_nearer_and_each_image_starts_where_it_is_best(
+def test_the_search_comes_nearer_and_goes_on_where_it_was(clothes: tuple[Digits, Digits]) -> None:
+    loss = CodeLoss(DecoderConvTranspose(8), FAMILIES["point"])
+    images, start = clothes[1].images[:20], torch.randn(20, 1, 8, generator=seeded())
+    found = find_codes(loss, images, start, steps=30, learning_rate=0.05)
+    assert found.curve[-1] < found.curve[0]
+    on = find_codes(loss, as_float(images), found.rows, steps=0)
+    torch.testing.assert_close(on.curve[0], found.curve[-1])
+
+
+def test_a_loss_is_of_the_mean_or_of_a_sample_and_its_divergence(
     clothes: tuple[Digits, Digits],
 ) -> None:
-    decoder, images = DecoderConvTranspose(8), clothes[1].images[:20]
-    means = torch.randn(30, 8, generator=seeded())
-    options = {"means": means, "learning_rate": 0.05}
-    found = {
-        start: find_codes(decoder, POINT, images, start=start, steps=0, **options)
-        for start in ("zero", "mean", "prior")
-    }
-    best = find_codes(decoder, POINT, images, start=list(found), steps=30, **options)
-    least = torch.stack([each.curve[0] for each in found.values()]).min()
-    assert best.curve[0] <= least and best.curve[-1] < best.curve[0]
-    on = find_codes(decoder, POINT, images, start=best.rows, steps=0, **options)
-    torch.testing.assert_close(on.curve[0], best.curve[-1])
-    wanted = (decoder(best.z) - as_float(images)).square().mean((1, 2, 3))
-    torch.testing.assert_close(best.mse, wanted.detach())
+    decoder, family = DecoderConvTranspose(8), FAMILIES["uniform"]
+    rows, x = family.initial(5, 8), as_float(clothes[1].images[:5])
+    logits = decoder.logits(family.mean(rows))
+    of_mean = torch.nn.functional.binary_cross_entropy_with_logits(logits, x, reduction="none")
+    torch.testing.assert_close(CodeLoss(decoder, family)(rows, x), of_mean.sum((1, 2, 3)))
+    light, heavy = (CodeLoss(decoder, family, kl, seeded())(rows, x) for kl in (1.0, 3.0))
+    torch.testing.assert_close(heavy - light, 2 * family.kl(rows))
 
 
 @pytest.mark.parametrize(
     ("options", "error", "word"),
     [
-        ({"start": "middle"}, ValueError, "start"),
-        ({"start": []}, ValueError, "start"),
-        ({"start": torch.zeros(2, 1, 3)}, ValueError, "start"),
+        ({"start": torch.zeros(2, 3)}, ValueError, "start"),
+        ({"start": torch.zeros(1, 1, 4)}, ValueError, "start"),
+        ({"start": torch.zeros(2, 1, 9)}, ValueError, "z is"),
         ({"steps": -1}, ValueError, "steps"),
         ({"steps": 1.5}, TypeError, "steps"),
         ({"learning_rate": math.nan}, ValueError, "learning_rate"),
-        ({"kl": -1.0}, ValueError, "kl"),
-        ({"loss": "l1"}, ValueError, "loss"),
-        ({"means": torch.zeros(3, 9)}, ValueError, "means"),
         ({"images": torch.zeros(2, 28, 28)}, ValueError, "images"),
     ],
 )
 def test_a_search_refuses_what_does_not_fit(
     options: dict, error: type[Exception], word: str
 ) -> None:
-    images = torch.zeros(2, 28, 28, dtype=torch.uint8)
-    usual = {"family": POINT, "images": images, "means": torch.zeros(3, 4)}
+    usual = {"images": torch.zeros(2, 28, 28, dtype=torch.uint8), "start": torch.zeros(2, 1, 4)}
     with pytest.raises(error, match=word):
-        find_codes(DecoderConvTranspose(4), **usual | options)
+        find_codes(CodeLoss(DecoderConvTranspose(4), FAMILIES["point"]), **usual | options)
 
 
-# The optimiser
-
-
-def test_rows_that_are_always_seen_have_adams_updates_and_others_rest() -> None:
-    first = torch.randn(6, 4, generator=seeded())
-    target = torch.randn(6, 4, generator=seeded(1))
-    dense = first.clone().requires_grad_()
-    table = torch.nn.Embedding(6, 4, sparse=True, _weight=first.clone())
-    weight = torch.nn.Parameter(torch.ones(2))
-    adam, own = (
-        torch.optim.Adam([dense], 0.1),
-        CodeAdam([weight], [table.weight], 0.01, (0.9, 0.999), 10),
-    )
-    seen = torch.tensor([4, 0, 2])
-    for _ in range(5):
-        for optimiser, picked in ((adam, dense[seen]), (own, table(seen))):
-            optimiser.zero_grad()
-            (picked - target[seen]).square().sum().backward()
-            optimiser.step()
-    torch.testing.assert_close(table.weight[seen], dense[seen])
-    rest = torch.tensor([1, 3, 5])
-    assert torch.equal(table.weight[rest], first[rest])
-    assert torch.equal(weight, torch.ones(2))
-
-
-# Runs
-
-
-def tiny(name: str = "gaussian", decoder: str = "dcgan") -> AutoDecoderConfig:
-    stage = AutoDecoderStage("auto_decoder", 2, 2, 8, 1e-3, loss="bce", code_rate=10.0, fit_steps=1)
-    return AutoDecoderConfig(
-        (stage,),
-        decoder=decoder,
-        code_size=4,
-        train_size=20,
-        validation_size=10,
-        code_distribution=name,
-        kld_code=float(FAMILIES[name].sampled),
-    )
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_every_distribution_trains_and_its_run_is_loaded_again(name: str, tmp_path: Path) -> None:
-    config = tiny(name, "dcgan" if name == "point" else "conv_transpose")
-    run = load_or_train(config, tmp_path, device="cpu", progress=False)
-    assert len(run.history) == 2 and all(math.isfinite(r["loss/validation"]) for r in run.history)
-    model = load_or_train(config, tmp_path).model("cpu")
-    assert len(model.codes) == 20 and not model.training
-    assert model(torch.arange(3)).shape == (3, 1, 28, 28)
-    assert model.codes.means().std(0).min() > 0
-
-
-def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(
-    clothes: tuple[Digits, Digits], tmp_path: Path
-) -> None:
-    digits = clothes[0].subset(20), clothes[1].subset(10)
-    train(tiny(), *digits, tmp_path / "whole", progress=False)
-
-    def cut(row: dict) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(tiny(), *digits, tmp_path / "cut", progress=False, after_epoch=cut)
-    _, facts = load_tensors(tmp_path / "cut" / "last.safetensors")
-    assert facts["epoch"] == 1 and not facts["finished"]
-    train(tiny(), *digits, tmp_path / "cut", progress=False)
-    cut_off, whole = (tmp_path / name / "weights.safetensors" for name in ("cut", "whole"))
-    assert cut_off.read_bytes() == whole.read_bytes()
-
-
-def test_an_adder_learns_on_the_table_and_its_sums_are_judged(tmp_path: Path) -> None:
-    run = load_or_train(own.table_addition(smoke=True), tmp_path, progress=False)
-    model = run.model("cpu")
-    adding = AdditionModel(FittedEncoder(model, steps=2), model.adder, model.decoder)
-    digits = load_digits("MNIST", "test").subset(20)
-    scores = judge_sums(adding, load_judge(), digits)
-    assert int(scores.total.sum()) == 110 and not adding.stochastic
-
-
-def test_the_vae_beside_them_has_their_decoder(tmp_path: Path) -> None:
-    run = load_or_train(own.variational_autoencoder(smoke=True), tmp_path, progress=False)
-    model = run.model("cpu")
-    assert isinstance(model.decoder, DecoderDCGAN) and hasattr(model.encoder, "gaussian")
-
-
-@pytest.mark.parametrize(
-    ("changes", "word"),
-    [
-        ({"code_distribution": "normal"}, "code_distribution"),
-        ({"code_distribution": "point"}, "kld_code"),
-        ({"model": "autoencoder"}, "auto_decoder"),
-        ({"stages": (Stage("autoencoder", 1),)}, "stages"),
-        ({"stages": (AutoDecoderStage("auto_decoder", 1), Stage("adder", 1))}, "stages"),
-        ({"model": "auto_decoder_addition", "stages": (Stage("adder", 1),)}, "stages"),
-        ({"kld_code": -1.0}, "kld_code"),
-        ({"weights": LossWeights(kld_encoder=1.0)}, "weights"),
-        ({"embed_addend": True}, "embed_addend"),
-        ({"decoder": "gan"}, "decoder"),
-    ],
-)
-def test_configurations_that_make_no_sense_are_refused(changes: dict, word: str) -> None:
-    with pytest.raises(ValueError, match=word):
-        replace(tiny(), **changes)
-
-
-def test_a_family_of_ones_own_can_be_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exercise 3 of notebook 10 adds one."""
-    monkeypatch.setitem(FAMILIES, "own", type(FAMILIES["gaussian"])())
-    model = replace(tiny(), code_distribution="own").build()
-    assert model.family is FAMILIES["own"]
-
-
-@pytest.mark.parametrize(
-    "option", [{"code_rate": 0.0}, {"fit_steps": 0}, {"optimiser": "muon"}, {"task": "adder"}]
-)
-def test_stages_that_make_no_sense_are_refused(option: dict) -> None:
-    with pytest.raises(ValueError, match=next(iter(option))):
-        replace(tiny().stages[0], **option)
-
-
-def test_models_with_an_encoder_have_no_such_stage() -> None:
-    with pytest.raises(ValueError, match="auto_decoder"):
-        RunConfig(tiny().stages)
-
-
-@pytest.mark.parametrize("smoke", [False, True])
-def test_recipes_survive_json(smoke: bool) -> None:
-    made = [own.auto_decoder(name, smoke=smoke) for name in FAMILIES]
-    made += [own.variational_autoencoder(smoke=smoke), own.table_addition(smoke=smoke)]
-    assert all(RunConfig.from_json(config.to_json()) == config for config in made)
+def test_a_weight_below_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match="kl"):
+        CodeLoss(DecoderConvTranspose(4), FAMILIES["gaussian"], -1.0)
 
 
 # Measures
@@ -343,7 +195,7 @@ def test_recipes_survive_json(smoke: bool) -> None:
 def test_the_reports_loss_is_its_norm() -> None:
     x, y = torch.rand(2, 16, 1, 28, 28, generator=seeded())
     wanted = torch.linalg.vector_norm(255 * (x - y)) / x.numel()
-    rmse = image_errors(x, y).rmse
+    rmse = ImageErrors.of(squared_errors(x, y)).rmse
     assert report_loss(rmse, 16) == pytest.approx(float(wanted), rel=1e-5)
     assert report_loss(0.1, 64) == pytest.approx(report_loss(0.1, 16) / 2)
     with pytest.raises(ValueError, match="batch_size"):

@@ -1,7 +1,4 @@
-"""The course as it is read: how long, how plain, how well described; and its links lead somewhere.
-
-Measured on the notebooks that are in the course's form; see ``COURSE``.
-"""
+"""The course as it is read: how long, how plain, how well described; its links lead somewhere."""
 
 import ast
 import json
@@ -15,8 +12,6 @@ from learn2add.course.handin import ITEMS
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-COURSE = [file for file in NOTEBOOKS if file.name[:2] != "10"]
-"""The other one is still to be brought into this form."""
 SHOWS = {
     "print",
     "plt",
@@ -30,7 +25,7 @@ SHOWS = {
 }
 HANDOUT = "def prediction_different_numbers"
 """In the cell that shows the handout's own display."""
-by_name = pytest.mark.parametrize("file", COURSE, ids=lambda file: file.stem)
+by_name = pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
 
 
 def cells(file: Path, kind: str) -> Iterator[str]:
@@ -110,7 +105,7 @@ def test_images_have_words(file: Path) -> None:
 
 
 def test_the_absent_report_is_seldom_spoken_of() -> None:
-    text = "\n".join(prose(text) for file in COURSE[:5] for text in cells(file, "markdown"))
+    text = "\n".join(prose(text) for file in NOTEBOOKS[:5] for text in cells(file, "markdown"))
     assert len(re.findall(r"\breport\b", text, re.I)) <= 25
 
 
@@ -120,7 +115,7 @@ def test_each_item_is_asked_before_it_is_answered() -> None:
         points, minutes = re.search(rf"\*\*{item}\*\* \| (\d+) \| (\d+) \|", assignment).groups()
         file = {"II": "02", "III": "03", "IV": "04"}[item.partition(".")[0]]
         text = "\n".join(
-            text for path in COURSE if path.name[:2] == file for text in cells(path, "markdown")
+            text for path in NOTEBOOKS if path.name[:2] == file for text in cells(path, "markdown")
         )
         if text:
             task = text.index(f"**Task {item}** ({points} points, {minutes} minutes)")
@@ -162,7 +157,7 @@ def anchors(file: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "file", [*COURSE, *ROOT.glob("*.md")], ids=lambda file: file.name.partition(".")[0]
+    "file", [*NOTEBOOKS, *ROOT.glob("*.md")], ids=lambda file: file.name.partition(".")[0]
 )
 def test_links_lead_somewhere(file: Path) -> None:
     text = "\n".join(cells(file, "markdown")) if file.suffix == ".ipynb" else file.read_text()

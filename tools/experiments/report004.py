@@ -2,15 +2,15 @@
 
 As it did: Fashion-MNIST, 1,000 training and 1,000 test images, the norm of its course's
 ``evaluate.py`` as loss, Adam at 0.001 (points) or 0.01 (distributions) for weights and codes alike,
-100 epochs; distributions are then fitted for 100 epochs more without their divergence, the weights
-fixed, and the codes of test images are found in 100 steps at 0.01. The report does not state its
-batch (here 32), where codes begin (here N(0, 1), widths those of the prior), how many images it has
-(its course's loader reads 1,000), and whether a divergence is a mean over a code's numbers or
-their sum: both are trained.
+100 epochs; where codes are distributions 100 epochs more without their divergence. Then, the
+weights fixed, the codes of test images are found in 100 epochs at 0.01, and the Gaussian ones of
+training images go on for as long. The report does not state its batch (here 32), where codes begin
+(here N(0, 1), widths those of the prior), how many images it has (its course's loader reads 1,000),
+and how much a divergence weighs (here it is a mean over the numbers of a code).
 
 Beside these, by one objective (binary cross-entropy and, where codes have distributions, the whole
-divergence) on the same images for as many passes: points, the three distributions, and encoders
-with the same decoder. All are measured alike.
+divergence), with rates that fall to 0, on the same images for as many epochs: points, the three
+distributions, and encoders with the same decoder. All are measured alike.
 
 The results go to ``runs/auto_decoders``, figures and images of each; what is there is not trained
 again. A training that was stopped goes on where it was.
@@ -20,7 +20,6 @@ Source: report 004, sections 1.3.1 and 1.3.2.
 
 import io
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,10 +39,18 @@ from learn2add.hardware import default_device, keep_freed_memory
 from learn2add.judge import load_judge
 from learn2add.losses import image_losses
 from learn2add.measures import ImageErrors
-from learn2add.network import Encoder, GaussianEncoder
+from learn2add.network import Decoder, Encoder, GaussianEncoder
 from learn2add.runs import runs_root
-from learn2add.studies.auto_decoder import FAMILIES, DecoderDCGAN, evaluating, fast
-from learn2add.studies.auto_decoder_training import code_accuracy, distance_to_real, report_loss
+from learn2add.studies.auto_decoder import (
+    FAMILIES,
+    DecoderDCGAN,
+    code_accuracy,
+    distance_to_real,
+    evaluating,
+    fast,
+    find_codes,
+    report_loss,
+)
 from tools.experiments._keep import keep, options, shared
 
 CODE_SIZE, BATCH, COUNT, EPOCHS = 128, 32, 1000, 100
@@ -65,11 +72,17 @@ class Plan:
     rate: float = 1e-3
     code_rate: float = 1e-3
     epochs: int = EPOCHS
+    decays: bool = False
+    """Whether both rates fall to 0 in a straight line."""
+    free: int = 0
+    """Epochs that follow without the divergence."""
     further: bool = False
-    """Whether the codes alone go on afterwards, without their divergence."""
+    """Whether the codes alone go on afterwards."""
     steps: int = 100
-    """In which the codes of test images, and those that go on, are fitted."""
+    """In which the codes of test images, and those that go on, are fitted: epochs, or steps."""
     seed: int = 0
+    decoder: type[Decoder] = DecoderDCGAN
+    code_size: int = CODE_SIZE
 
     @property
     def family(self) -> Any:
@@ -82,15 +95,14 @@ class Plan:
         return self.codes.endswith("encoder")
 
 
-REPORT = Plan("gaussian", kl=1 / CODE_SIZE, rate=1e-2, code_rate=1e-2, further=True)
-BOUND = Plan("gaussian", "bce", kl=1.0, code_rate=0.06, epochs=2 * EPOCHS)
+REPORT = Plan("gaussian", kl=1 / CODE_SIZE, rate=1e-2, code_rate=1e-2, free=EPOCHS)
+BOUND = Plan("gaussian", "bce", kl=1.0, code_rate=0.03, decays=True, steps=60)
 PLANS = {
     "report-point": Plan("point"),
-    "report-gaussian": REPORT,
+    "report-gaussian": replace(REPORT, further=True),
     "report-exponential": replace(REPORT, codes="exponential"),
     "report-uniform": replace(REPORT, codes="uniform"),
-    "report-gaussian-summed": replace(REPORT, kl=1.0),
-    "bound-point": replace(BOUND, codes="point", kl=0.0),
+    "bound-point": replace(BOUND, codes="point", kl=0.0, code_rate=0.01),
     "bound-gaussian": BOUND,
     "bound-exponential": replace(BOUND, codes="exponential"),
     "bound-uniform": replace(BOUND, codes="uniform"),
@@ -104,18 +116,18 @@ class Model(nn.Module):
 
     def __init__(self, plan: Plan, count: int) -> None:
         super().__init__()
-        self.plan, self.decoder = plan, DecoderDCGAN(CODE_SIZE)
+        self.plan, self.decoder = plan, plan.decoder(plan.code_size)
         if plan.encodes:
-            self.encoder = (GaussianEncoder if plan.family.sampled else Encoder)(CODE_SIZE)
+            self.encoder = (GaussianEncoder if plan.family.sampled else Encoder)(plan.code_size)
         else:
             self.table = nn.Parameter(self.start(count))
 
     def start(self, count: int) -> Tensor:
         """Return rows before training, ``[count, parts, C]``."""
-        family = self.plan.family
+        family, size = self.plan.family, self.plan.code_size
         if self.plan.loss == "bce":
-            return family.initial(count, CODE_SIZE)
-        rows = torch.zeros(count, family.parts, CODE_SIZE)
+            return family.initial(count, size)
+        rows = torch.zeros(count, family.parts, size)
         rows[:, 0].normal_()
         return rows
 
@@ -141,16 +153,18 @@ class Objective:
     """The loss of a batch of rows, and its parts."""
 
     plan: Plan
-    decoder: DecoderDCGAN
+    decoder: Decoder
     kl: float
     generator: torch.Generator
+    parts: dict[str, float] = field(default_factory=dict)
+    """Of the last call: the loss, its image term by itself, the divergence in nats an image."""
 
-    def __call__(self, rows: Tensor, x: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss, its image term by itself, and the divergence in nats an image."""
+    def __call__(self, rows: Tensor, x: Tensor) -> Tensor:
+        """Return the loss."""
         family = self.plan.family
         z = family.mean(rows)
         if family.sampled:
-            z = family.sample(rows, family.noise(len(rows), CODE_SIZE, self.generator))
+            z = family.sample(rows, family.noise(len(rows), rows.shape[2], self.generator))
         logits = self.decoder.logits(z)
         if self.plan.loss == "norm":
             image = 255 * (torch.sigmoid(logits.float()) - x).norm() / x.numel()
@@ -158,7 +172,8 @@ class Objective:
             image = image_losses("bce", logits, x).mean()
         nats = family.kl(rows).mean()
         loss = image + self.kl * nats
-        return loss, {"loss": loss.item(), "image": image.item(), "nats": nats.item()}
+        self.parts = {"loss": loss.item(), "image": image.item(), "nats": nats.item()}
+        return loss
 
 
 @dataclass
@@ -169,69 +184,80 @@ class Training:
     model: Model
     images: Tensor
     file: Path
+    batch_size: int = BATCH
     curve: list[dict[str, float]] = field(default_factory=list)
 
-    def run(self) -> list[dict[str, float]]:
-        """Train to the end; return an epoch's means of the loss and its parts, for each epoch."""
+    def run(self) -> dict[str, list[float]]:
+        """Train to the end; return the loss and its parts, the mean of each epoch."""
         optimiser = self.model.optimiser()
         if self.file.exists():
             state = torch.load(self.file, weights_only=True, map_location=self.images.device)
             self.model.load_state_dict(state["model"])
             optimiser.load_state_dict(state["optimiser"])
             self.curve = state["curve"]
-        for epoch in range(len(self.curve), self.plan.epochs):
+        rates = self.plan.rate, self.plan.code_rate
+        for epoch in range(len(self.curve), self.plan.epochs + self.plan.free):
+            left = 1 - epoch / self.plan.epochs if self.plan.decays else 1.0
+            for group, rate in zip(optimiser.param_groups, rates, strict=False):
+                group["lr"] = left * rate
             self.curve.append(self.epoch(epoch, optimiser))
             if len(self.curve) % SAVE_EVERY == 0:
                 state = {"model": self.model.state_dict(), "optimiser": optimiser.state_dict()}
                 packed = io.BytesIO()
                 torch.save(state | {"curve": self.curve}, packed)
                 write_atomically(self.file, packed.getvalue())
-        return self.curve
+        return {key: [float(f"{row[key]:.4g}") for row in self.curve] for key in self.curve[0]}
 
     def epoch(self, epoch: int, optimiser: torch.optim.Adam) -> dict[str, float]:
         """Pass over the training images once."""
         generator = torch.Generator(self.images.device).manual_seed(1000 * self.plan.seed + epoch)
-        objective = Objective(self.plan, self.model.decoder, self.plan.kl, generator)
+        kl = self.plan.kl if epoch < self.plan.epochs else 0.0
+        objective = Objective(self.plan, self.model.decoder, kl, generator)
         order = torch.randperm(len(self.images), generator=generator, device=generator.device)
         seen = []
         self.model.train()
-        for at in order.split(BATCH):
+        for at in order.split(self.batch_size):
             x = as_float(self.images[at])
             with fast(x.device):
-                loss, parts = objective(self.model.rows(x, at).float(), x)
+                loss = objective(self.model.rows(x, at).float(), x)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-            seen.append(parts)
-        return means(seen)
-
-
-def means(parts: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Return the mean of each figure."""
-    return {key: float(np.mean([each[key] for each in parts])) for key in parts[0]}
+            seen.append(objective.parts)
+        return {key: float(np.mean([each[key] for each in seen])) for key in seen[0]}
 
 
 def fitted(
-    plan: Plan, decoder: DecoderDCGAN, rows: Tensor, images: Tensor, *, kl: float, rate: float
+    plan: Plan, decoder: Decoder, rows: Tensor, images: Tensor, *, kl: float, rate: float
 ) -> Tensor:
     """Return rows found for images by Adam, the decoder fixed."""
     generator = torch.Generator(images.device).manual_seed(plan.seed)
-    objective, found = Objective(plan, decoder, kl, generator), []
-    size = BATCH if plan.loss == "norm" else 250
-    with evaluating(decoder), fast(images.device):
-        for part, some in zip(rows.split(size), images.split(size), strict=True):
-            now = part.detach().clone().requires_grad_()
-            adam, x = torch.optim.Adam([now], rate), as_float(some)
-            for _ in range(plan.steps):
-                loss, _ = objective(now, x)
-                (now.grad,) = torch.autograd.grad(loss, [now])
+    loss = Objective(plan, decoder, kl, generator)
+    if plan.loss == "norm":
+        return in_epochs(loss, rows, images, rate)
+    return find_codes(loss, images, rows, steps=plan.steps, learning_rate=rate).rows
+
+
+def in_epochs(loss: Objective, rows: Tensor, images: Tensor, rate: float) -> Tensor:
+    """Return rows found as the report says, in epochs over batches, one Adam for all rows.
+
+    Between two visits a row goes on by what is left of its momentum, so it comes several times as
+    far as by :func:`find_codes`.
+    """
+    table = rows.detach().clone().requires_grad_()
+    adam = torch.optim.Adam([table], rate)
+    with evaluating(loss.decoder), fast(images.device):
+        for _ in range(loss.plan.steps):
+            order = torch.randperm(len(table), generator=loss.generator, device=table.device)
+            for at in order.split(BATCH):
+                now = loss(table[at], as_float(images[at]))
+                (table.grad,) = torch.autograd.grad(now, [table])
                 adam.step()
-            found.append(now.detach())
-    return torch.cat(found)
+    return table.detach()
 
 
 @torch.no_grad()
-def errors(decoder: DecoderDCGAN, z: Tensor, images: Tensor) -> dict[str, float]:
+def errors(decoder: Decoder, z: Tensor, images: Tensor) -> dict[str, float]:
     """Return the report's loss (mean over batches), and the RMSE in grey levels from 0 to 1."""
     with evaluating(decoder):
         wrong = in_batches(decoder, z, 250) - as_float(images)
@@ -304,8 +330,8 @@ class Measurement:
 
     def draw(self, z: dict[str, Tensor], prior: Tensor) -> None:
         """Keep ten images of each kind, and a map of the codes."""
-        ten = {name: self.first(name)[0] for name in z}
-        trouser, shirt = (self.first("train")[0][label] for label in (TROUSER, SHIRT))
+        ten = {name: self.first(name) for name in z}
+        trouser, shirt = (self.first("train")[label] for label in (TROUSER, SHIRT))
         way = torch.linspace(0, 1, 10, device=prior.device)[:, None]
         codes = {f"{name}, drawn": z[name][ten[name]] for name in z}
         if self.plan.family.sampled:
@@ -321,17 +347,14 @@ class Measurement:
         }
         for name, each in codes.items():
             self.arrays[name] = (255 * self.decoder(each)[:, 0]).round().byte().cpu().numpy()
-        for name in ("train", "test"):
-            self.arrays[name] = self.first(name)[1].cpu().numpy()
         for name, each in z.items():
             flat = TSNE(random_state=0).fit_transform(each.cpu().numpy())
             self.arrays[f"{name}, map"] = flat.astype(np.float16)
 
-    def first(self, name: str) -> tuple[Tensor, Tensor]:
-        """Return the places, and the images, of the first image of each class."""
+    def first(self, name: str) -> Tensor:
+        """Return the places of the first image of each class."""
         digits = self.test if name == "test" else self.train
-        at = torch.stack([members[0] for members in digits.by_class()])
-        return at, digits.images[at]
+        return torch.stack([members[0] for members in digits.by_class()])
 
 
 def measured(name: str, plan: Plan, train: Digits, test: Digits, folder: Path) -> dict[str, Any]:
@@ -341,13 +364,12 @@ def measured(name: str, plan: Plan, train: Digits, test: Digits, folder: Path) -
     with torch.no_grad():
         at = torch.arange(len(train), device=train.images.device)
         start = model.rows(as_float(train.images), at).clone()
-    began = time.perf_counter()
     curve = Training(plan, model, train.images, folder_of(name) / "state.pt").run()
     found = Measurement(plan, model, train, test)
     found.fit()
     found.measure(start)
-    row = {"plan": vars(plan), "images": len(train), "curve": curve} | found.found
-    row["seconds"] = round(time.perf_counter() - began)
+    plain = {key: value for key, value in vars(plan).items() if key != "decoder"}
+    row = {"plan": plain, "images": len(train), "curve": curve} | found.found
     packed = io.BytesIO()
     np.savez_compressed(packed, **found.arrays)
     write_atomically(folder / f"{name}.npz", packed.getvalue())
@@ -375,7 +397,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in arguments.only or PLANS:
         plan = replace(PLANS[name], seed=arguments.seed)
         if arguments.budget == "smoke":
-            plan = replace(plan, epochs=2, steps=2)
+            plan = replace(plan, epochs=2, free=min(plan.free, 1), steps=2)
         plans[folder_of(f"{name}-{arguments.seed}")] = plan
     for folder in shared(plans):
         folder.mkdir(parents=True, exist_ok=True)
@@ -384,7 +406,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 continue
             row = measured(folder.name, plans[folder], train, test, arguments.folder)
         errors = {part: round(row[part]["rmse"], 4) for part in ("train", "test")}
-        print(folder.name, errors, f"{row['seconds']} s", flush=True)
+        print(folder.name, errors, flush=True)
 
 
 if __name__ == "__main__":
