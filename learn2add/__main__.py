@@ -322,7 +322,7 @@ class HandIn:
 
 @dataclass(frozen=True)
 class Page:
-    """Make a web page to draw on, one file without a server: learn2add page -o page.html."""
+    """Make a web page to draw a digit on and see sums drawn: learn2add page -o page.html."""
 
     output: Annotated[Path, arg(aliases=["-o"], metavar="OUT.html")]
     """Write the page here."""

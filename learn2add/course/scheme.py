@@ -45,6 +45,7 @@ ARROWS = {
 }
 ARROWS["generative"] = ARROWS["addition"]
 TRAINING = ("z D'", "D' x_hat", "y E'", "E' z_target", "z_target z_sum")
+IN_TRAINING = TRAINING, "dashed: in training alone", (0.3, -0.8)
 DASHED = {
     "autoencoder": ((), "", (0, 0)),
     "auto_decoder": (
@@ -52,6 +53,8 @@ DASHED = {
         "dashed: the loss; its gradient moves D and the row",
         (1.2, -0.7),
     ),
+    "addition": IN_TRAINING,
+    "generative": IN_TRAINING,
 }
 """The arrows of training alone, what is said of them, and where."""
 
@@ -65,8 +68,7 @@ def scheme(network: str, images: Mapping[str, ArrayLike], **texts: str) -> Figur
     ``x``, ``x_hat``, ``y`` and ``y_hat``. Source: assignment, the overview.
     """
     parts = PARTS[check_choice("network", network, tuple(PARTS))]
-    usual = TRAINING, "dashed: in training alone", (0.3, -0.8)
-    dashed, note, place = DASHED.get(network, usual)
+    dashed, note, place = DASHED[network]
     columns, rows = zip(*(place for place, _ in parts.values()), strict=True)
     width, height = max(columns) + 1.1, max(rows) - min(rows) + 1.3
     figure, axes = style.subplots(width, height, grow=True, **texts)

@@ -29,10 +29,7 @@ def draw_sum(
             shows no digit.
         RunError: There is no such run.
     """
-    if output.suffix.lower() != ".png":
-        raise ValueError(f"the output must end in .png, not {output.name!r}")
-    if output.exists() and image.exists() and output.samefile(image):
-        raise ValueError(f"the output is {output}, the picture itself; name another file")
+    check_output(output, ".png", image)
     run = runs.load(name)
     if not (config := run.config).adds:
         raise ValueError(f"{run.folder} is an {config.model} without adder; name another run")
@@ -48,6 +45,14 @@ def draw_sum(
     write_atomically(output, png([x, y_hat] if show_input else [y_hat]))
     print(f"wrote {output}")
     return float(read.max())
+
+
+def check_output(output: Path, suffix: str, *pictures: Path) -> None:
+    """Raise ValueError where an output ends in another suffix, or is one of the pictures read."""
+    if output.suffix.lower() != suffix:
+        raise ValueError(f"the output must end in {suffix}, not {output.name!r}")
+    if output.exists() and any(p.exists() and output.samefile(p) for p in pictures):
+        raise ValueError(f"the output is {output}, the picture itself; name another file")
 
 
 def readings(probabilities: Tensor) -> str:

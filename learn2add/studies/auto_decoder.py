@@ -10,8 +10,8 @@ Source: report 004, section 1.3; A. Zadeh et al., arXiv 1903.00840; J. J. Park e
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -105,6 +105,12 @@ class Family:
     def sample(self, rows: Tensor, noise: Tensor) -> Tensor:
         """Return a code for each row, made of the noise so that gradients reach the row."""
         raise NotImplementedError
+
+    def draw(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a code for each row, ``[B, C]``: a sample where it has more than one."""
+        if not self.sampled:
+            return self.mean(rows)
+        return self.sample(rows, self.noise(len(rows), rows.shape[2], generator))
 
     def kl(self, rows: Tensor) -> Tensor:
         """Return KL(the row's distribution || the prior), summed over dimensions: nats ``[B]``."""
@@ -222,22 +228,27 @@ class CodeLoss:
     """What rows cost: nats of the images, and ``kl`` times the divergence from the prior.
 
     Called with rows ``[B, parts, C]`` and images ``[B, 1, S, S]`` it returns the loss of each,
-    ``[B]``. With a divergence a sample of each code is drawn, without one its mean.
+    ``[B]``. With a divergence a sample of each code is drawn (``generator``; default: one of seed
+    0), without one its mean.
     """
 
     def __init__(
-        self, decoder: Decoder, family: Family, kl: float = 0.0, generator: Any = None
+        self,
+        decoder: Decoder,
+        family: Family,
+        kl: float = 0.0,
+        generator: torch.Generator | None = None,
     ) -> None:
         self.decoder, self.family = decoder, family
-        self.kl, self.generator = check_number("kl", kl, 0.0, 1e12), generator
+        self.kl = check_number("kl", kl, 0.0, 1e12)
+        device = next(decoder.parameters()).device
+        self.generator = generator or torch.Generator(device).manual_seed(0)
 
     def __call__(self, rows: Tensor, x: Tensor) -> Tensor:
         """Return the loss of each image."""
-        if not self.kl:
-            return image_losses("bce", self.decoder.logits(self.family.mean(rows)), x)
-        noise = self.family.noise(len(rows), rows.shape[2], self.generator)
-        logits = self.decoder.logits(self.family.sample(rows, noise))
-        return image_losses("bce", logits, x) + self.kl * self.family.kl(rows)
+        family = self.family
+        z = family.draw(rows, self.generator) if self.kl else family.mean(rows)
+        return image_losses("bce", self.decoder.logits(z), x) + self.kl * family.kl(rows)
 
 
 class Found(NamedTuple):
@@ -254,27 +265,19 @@ FIT_BATCH = 250
 
 
 def find_codes(
-    loss: Callable[[Tensor, Tensor], Tensor],
-    images: Tensor,
-    start: Tensor,
-    *,
-    steps: int = 100,
-    learning_rate: float = 1e-2,
-    batch_size: int = FIT_BATCH,
+    loss: CodeLoss, images: Tensor, start: Tensor, *, steps: int = 100, learning_rate: float = 1e-2
 ) -> Found:
-    """Find rows of images by Adam, the weights and statistics of ``loss.decoder`` fixed.
+    """Find rows of images by Adam, the decoder's weights and statistics fixed.
 
-    By :class:`CodeLoss` every image has its own loss and its own moments, so its code depends on
-    its own pixels alone, not on the images beside it.
+    Every image has its own loss and its own moments, so its code depends on its own pixels alone,
+    not on the images beside it.
 
     Args:
-        loss: Rows and images -> the loss of each, or one loss of all; it has a ``decoder``, which
-            is used in evaluation mode and comes back in its own.
+        loss: Its decoder is used in evaluation mode and comes back in its own.
         images: uint8 ``[N, S, S]``, or float ``[N, 1, S, S]`` in [0, 1], on the decoder's device.
         start: Rows to start from, ``[N, parts, C]``.
         steps: Adam's; 0 only measures the start. The report's are 100.
         learning_rate: Adam's; the report's is 0.01.
-        batch_size: Images whose rows are found at once.
 
     Source: report 004, section 1.3.1.
     """
@@ -285,7 +288,7 @@ def find_codes(
     if start.shape[0] != len(x) or start.dim() != 3:
         shape = list(start.shape)
         raise ValueError(f"start is of shape {shape}; allowed is [{len(x)}, parts, code_size]")
-    parts = zip(x.split(batch_size), start.split(batch_size), strict=True)
+    parts = zip(x.split(FIT_BATCH), start.split(FIT_BATCH), strict=True)
     with evaluating(loss.decoder), torch.enable_grad(), fast(x.device):
         found = [descend(loss, *part, steps, learning_rate) for part in parts]
     rows, losses = zip(*found, strict=True)
@@ -293,7 +296,7 @@ def find_codes(
 
 
 def descend(
-    loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, start: Tensor, steps: int, rate: float
+    loss: CodeLoss, x: Tensor, start: Tensor, steps: int, rate: float
 ) -> tuple[Tensor, Tensor]:
     """Return the rows found for images, and their losses ``[steps + 1, B]``."""
     rows, losses = start.detach().clone().requires_grad_(), []
@@ -306,7 +309,7 @@ def descend(
         losses.append(now.detach())
     with torch.no_grad():
         losses.append(loss(rows, x))
-    return rows.detach(), torch.stack(losses).view(steps + 1, -1)
+    return rows.detach(), torch.stack(losses)
 
 
 @contextlib.contextmanager

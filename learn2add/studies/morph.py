@@ -9,6 +9,7 @@ from learn2add import runs
 from learn2add.checkpoints import write_atomically
 from learn2add.data import as_float, in_batches, load_digits
 from learn2add.drawing.photo import read_digit
+from learn2add.drawing.sums import check_output
 from learn2add.studies.figures import film
 from learn2add.studies.latent import straight
 
@@ -23,12 +24,11 @@ def morph(start: str, end: str, output: Path, name: str) -> None:
     digits), or the path of a picture of one.
 
     Raises:
-        ValueError: The output is no GIF, an end is neither a digit nor a picture of one, or the
-            run has learned no digits.
+        ValueError: The output is no GIF or one of the pictures, an end is neither a digit nor a
+            picture of one, or the run has learned no digits.
         RunError: There is no such run.
     """
-    if output.suffix.lower() != ".gif":
-        raise ValueError(f"the output must end in .gif, not {output.name!r}")
+    check_output(output, ".gif", Path(start), Path(end))
     run = runs.load(name)
     if run.config.dataset != "MNIST":
         raise ValueError(f"{run.folder} has learned {run.config.dataset}; name a run of digits")

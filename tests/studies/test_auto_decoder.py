@@ -10,6 +10,7 @@ from learn2add.data import Digits, as_float, load_digits
 from learn2add.judge import load_judge
 from learn2add.measures import ImageErrors, judge_accuracy, squared_errors
 from learn2add.network import DecoderConvTranspose
+from learn2add.studies import auto_decoder
 from learn2add.studies.auto_decoder import (
     FAMILIES,
     HALF_WIDTH,
@@ -130,7 +131,9 @@ def test_finding_codes_changes_codes_and_not_one_bit_of_the_model(
     assert [part.training for part in decoder.modules()] == modes
 
 
-def test_a_code_is_found_from_its_own_image_alone(clothes: tuple[Digits, Digits]) -> None:
+def test_a_code_is_found_from_its_own_image_alone(
+    clothes: tuple[Digits, Digits], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever stands beside it: no batch normalisation, no shared moments, no shared loss."""
     loss, start = CodeLoss(DecoderDCGAN(8), FAMILIES["point"]), torch.zeros(4, 1, 8)
     images, others = clothes[1].images[:4], clothes[1].images[4:8].clone()
@@ -139,7 +142,8 @@ def test_a_code_is_found_from_its_own_image_alone(clothes: tuple[Digits, Digits]
     one, other = (find_codes(loss, part, start, **how).rows for part in (images, others))
     torch.testing.assert_close(one[2], other[2])
     assert not torch.allclose(one[1], other[1])
-    parts = find_codes(loss, images, start, **how, batch_size=3).rows
+    monkeypatch.setattr(auto_decoder, "FIT_BATCH", 3)
+    parts = find_codes(loss, images, start, **how).rows
     torch.testing.assert_close(parts, one, rtol=1e-3, atol=1e-3)
 
 

@@ -55,6 +55,15 @@ def test_an_end_may_be_a_picture(tmp_path: Path) -> None:
     assert int(load_judge().read(torch.from_numpy(first).float()[None, None] / 255).argmax()) == 7
 
 
+def test_a_picture_is_never_written_over(tmp_path: Path, capsys) -> None:
+    path = tmp_path / "seven.gif"
+    Image.fromarray(np.full((28, 28), 255, np.uint8)).save(path)
+    before = path.read_bytes()
+    assert main(["morph", "2", str(path), "-o", str(path)]) == 2
+    assert "the picture itself" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from torch import nn
 from tqdm import tqdm
 
@@ -44,6 +45,15 @@ def shared(folders: Iterable[Path]) -> Iterator[Path]:
     """Yield what is left to train, behind a bar; several processes may share the list."""
     folders = list(folders)
     return tqdm(free_first(folders), total=len(folders), unit=" runs")
+
+
+def claimed(folders: Iterable[Path], place: Path) -> Iterator[Path]:
+    """Yield each folder, made and locked, of which ``place`` has no ``NAME.json`` yet."""
+    for folder in shared(folders):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            if not (place / f"{folder.name}.json").exists():
+                yield folder
 
 
 def trained(configs: dict[Path, RunConfig]) -> dict[Path, Run]:

@@ -27,7 +27,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from sklearn.manifold import TSNE
 from torch import Tensor, nn
 
@@ -43,6 +42,7 @@ from learn2add.network import Decoder, Encoder, GaussianEncoder
 from learn2add.runs import runs_root
 from learn2add.studies.auto_decoder import (
     FAMILIES,
+    CodeLoss,
     DecoderDCGAN,
     code_accuracy,
     distance_to_real,
@@ -51,7 +51,7 @@ from learn2add.studies.auto_decoder import (
     find_codes,
     report_loss,
 )
-from tools.experiments._keep import keep, options, shared
+from tools.experiments._keep import claimed, keep, options
 
 CODE_SIZE, BATCH, COUNT, EPOCHS = 128, 32, 1000, 100
 TROUSER, SHIRT = 1, 6
@@ -162,10 +162,7 @@ class Objective:
     def __call__(self, rows: Tensor, x: Tensor) -> Tensor:
         """Return the loss."""
         family = self.plan.family
-        z = family.mean(rows)
-        if family.sampled:
-            z = family.sample(rows, family.noise(len(rows), rows.shape[2], self.generator))
-        logits = self.decoder.logits(z)
+        logits = self.decoder.logits(family.draw(rows, self.generator))
         if self.plan.loss == "norm":
             image = 255 * (torch.sigmoid(logits.float()) - x).norm() / x.numel()
         else:
@@ -232,9 +229,9 @@ def fitted(
 ) -> Tensor:
     """Return rows found for images by Adam, the decoder fixed."""
     generator = torch.Generator(images.device).manual_seed(plan.seed)
-    loss = Objective(plan, decoder, kl, generator)
     if plan.loss == "norm":
-        return in_epochs(loss, rows, images, rate)
+        return in_epochs(Objective(plan, decoder, kl, generator), rows, images, rate)
+    loss = CodeLoss(decoder, plan.family, kl, generator)
     return find_codes(loss, images, rows, steps=plan.steps, learning_rate=rate).rows
 
 
@@ -336,8 +333,7 @@ class Measurement:
         codes = {f"{name}, drawn": z[name][ten[name]] for name in z}
         if self.plan.family.sampled:
             rows = self.rows["train"][ten["train"]]
-            noise = self.plan.family.noise(10, CODE_SIZE, self.generator)
-            codes["train, sampled"] = self.plan.family.sample(rows, noise)
+            codes["train, sampled"] = self.plan.family.draw(rows, self.generator)
         codes |= {
             "samples": prior[:10],
             "ones and zeros": torch.stack([torch.ones_like(prior[0])] * 5 + [0 * prior[0]] * 5),
@@ -399,12 +395,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if arguments.budget == "smoke":
             plan = replace(plan, epochs=2, free=min(plan.free, 1), steps=2)
         plans[folder_of(f"{name}-{arguments.seed}")] = plan
-    for folder in shared(plans):
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
-            if (arguments.folder / f"{folder.name}.json").exists():
-                continue
-            row = measured(folder.name, plans[folder], train, test, arguments.folder)
+    for folder in claimed(plans, arguments.folder):
+        row = measured(folder.name, plans[folder], train, test, arguments.folder)
         errors = {part: round(row[part]["rmse"], 4) for part in ("train", "test")}
         print(folder.name, errors, flush=True)
 

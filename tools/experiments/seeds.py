@@ -131,7 +131,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not (arguments.folder / f"{name}-{seed}.json").exists()
     }
     for folder in shared(todo):
-        row = measured(*todo[folder], arguments) | {"steps": arguments.steps}
+        row = measured(*todo[folder], arguments)
+        if todo[folder][0] not in SCRATCH:
+            row["steps"] = arguments.steps
         keep(arguments.folder / f"{folder.name}.json", row)
     for name, found in kept_seeds(arguments.folder).items():
         for key in [key for key in found if key not in ("steps", "cells_worst")]:

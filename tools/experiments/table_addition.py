@@ -6,8 +6,7 @@ that learn side by side. To add to a test digit its code is found first. Beside 
 a table that was visited a third as often, and one on the codes of an encoder that learned with the
 same decoder, from the same digits, by the same objective.
 
-The results go to ``runs/auto_decoders``, figures of each and a few images; what is there is not
-trained again. Passes and rates were chosen on validation digits.
+The results go to ``runs/auto_decoders``; what is there is not trained again.
 
 Source: report 004, section 1.3.2, for the auto-decoder; to add in it is not the report's.
 """
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -36,7 +34,7 @@ from learn2add.runs import runs_root
 from learn2add.steps import AdderStep
 from learn2add.studies.auto_decoder import CodeLoss, find_codes
 from learn2add.train import Progress, run_epoch
-from tools.experiments._keep import digits_of, keep, options, shared
+from tools.experiments._keep import claimed, digits_of, keep, options
 from tools.experiments.report004 import Model, Plan, Training
 
 CODE_SIZE, BATCH, COUNT, PASSES = 16, 100, 5000, 40
@@ -148,15 +146,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         for seed in range(arguments.seeds)
         for name, plan in PLANS.items()
     }
-    for folder in shared(plans):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = arguments.folder / f"{folder.name}.json"
-        with FileLock(folder / ".lock"):
-            if file.exists():
-                continue
-            plan = replace(plans[folder], epochs=1, steps=2) if smoke else plans[folder]
-            row = measured(plan, digits, test, folder / "state.pt", 10 if smoke else 2000)
-            keep(file, row)
+    for folder in claimed(plans, arguments.folder):
+        plan = replace(plans[folder], epochs=1, steps=2) if smoke else plans[folder]
+        row = measured(plan, digits, test, folder / "state.pt", 10 if smoke else 2000)
+        keep(arguments.folder / f"{folder.name}.json", row)
         print(folder.name, f"{row['cells_mean']:.1%} of the sums right", flush=True)
 
 
