@@ -10,7 +10,9 @@ from torch import nn
 
 
 def default_device() -> torch.device:
-    """The first CUDA device where there is one, else the CPU."""
+    """The first CUDA device where there is one, else the CPU; not Apple's MPS, which has no float64
+    and could not be held against a CPU.
+    """
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
