@@ -125,11 +125,13 @@ def tidy(notebook: NotebookNode) -> None:
 def describe(output: NotebookNode, source: str) -> None:
     """Give an image its words as alternative text, where pages made of notebooks look for it.
 
-    A figure that knows none but its size is given the comment of its cell.
+    A figure that knows none but its size is given the comment of its cell; a picture may bring its
+    own words.
     """
     data = output.get("data", {})
     if "image/png" in data:
-        words = data.get("text/plain", "")
+        own = output.metadata.get("image/png", {}).get("alt")
+        words = own or data.get("text/plain", "")
         comment = re.search(r"# (.+)", source)
         if words.startswith("<Figure") and comment:
             words = comment[1]

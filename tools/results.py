@@ -21,7 +21,8 @@ def training(run: Run) -> str:
     stage, epochs = stages[-1], sum(stage.epochs for stage in stages)
     what = {"autoencoder": "pictures", "addition": "fresh pairs"}[stage.task]
     seen = f" of {stage.steps * stage.batch_size:,} {what}" if stage.steps else ""
-    length = f"{epochs} epochs{seen}" if len(stages) == 1 else f"{len(stages)} stages"
+    word = "epoch" if epochs == 1 else "epochs"
+    length = f"{epochs} {word}{seen}" if len(stages) == 1 else f"{len(stages)} stages"
     optimiser = {"adam": "Adam", "muon": "Muon"}[stage.optimiser]
     rate = f"at {stage.learning_rate:g}" if stage.schedule == "constant" else "one cycle"
     return f"{length}, {optimiser}, {rate}"
