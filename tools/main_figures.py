@@ -17,7 +17,7 @@ from tools import reference
 from tools.benchmark.machine import matmul_rate
 
 FEW = 5000
-"""Test digits that measure a live training; two such trainings differ by more than their sample."""
+"""Test digits that measure a run without kept figures; two trainings differ by more than that."""
 
 
 def runs_of(part: str, budget: str) -> dict[str, Run]:
@@ -53,10 +53,9 @@ def part2(runs: dict[str, Run]) -> list[str]:
 
 
 def measure(run: Run) -> dict[str, Any]:
-    """Measure the same of a model that adds, now, on at most :data:`FEW` digits."""
+    """Measure the same of a model that adds, now, on :data:`FEW` digits."""
     device = default_device()
-    test, judge = digits_of(run.config, "test").to(device), judge_of(run.config, device)
-    test = test.subset(min(FEW, len(test)))
+    test, judge = digits_of(run.config, "test", FEW).to(device), judge_of(run.config, device)
     model = run.model(device)
     found = summarise(judge_sums(model, judge, test), test) | floors(test)
     found["rmse"] = reconstruction_rmse(model, test)
@@ -71,14 +70,15 @@ def sums(runs: dict[str, Run]) -> list[str]:
     """Return right sums and errors of each run on the test digits; samples where it has any."""
     lines = [f"{'run':44}{'mean of 55 cells':>16}{'worst cell':>18}{'RMSE':>9}{'sum MSE':>9}"]
     for name, run in runs.items():
-        found = run.evaluation() or measure(run)
+        known = run.evaluation()
+        found, on = known or measure(run), "" if known else f"; {FEW:,} digits"
         digit, addend = found["cells_worst_cell"]
         mean = f"{100 * found['cells_mean']:.2f} %"
         worst = f"{100 * found['cells_worst']:.2f} % ({digit} + {addend})"
         lines.append(
             f"{name:44}{mean:>16}{worst:>18}{found['rmse']:9.4f}"
             f"{found['sum_mse']:9.4f}   (floors {found['floor_class_mean']:.4f}, "
-            f"{found['floor_one_mean']:.4f})"
+            f"{found['floor_one_mean']:.4f}{on})"
         )
         if run.config.variational:
             turn = found["u50"]
@@ -92,7 +92,7 @@ def sums(runs: dict[str, Run]) -> list[str]:
 
 def figures_of(budget: str) -> list[str]:
     """Return the figures of all parts under one budget, or of what was trained "live"."""
-    meaning = recipes.MEANING | {"live": f"trained now, by the notebooks; {FEW:,} test digits"}
+    meaning = recipes.MEANING | {"live": "trained now, while the notebooks were executed"}
     lines = [f"Main figures, {budget}: {meaning[budget]}"]
     for part, title, layout in (
         ("part2", "Part II: RMSE of reconstruction, test digits, grey levels 0 to 1", part2),

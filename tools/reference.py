@@ -208,7 +208,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--list", action="store_true", help="only say what there is")
     add = parser.add_mutually_exclusive_group().add_argument
-    beside = "instead: the runs beside them, with a schedule, Muon and more, or with a ReLU"
+    beside = "instead: the runs beside them, with a schedule, Muon and more, a ReLU, 64 x 64"
     add("--beside", action="store_true", help=beside)
     budgets = {"choices": recipes.BUDGETS, "default": "reference"}
     add("--budget", **budgets, help="another setting for the same runs")

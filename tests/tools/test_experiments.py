@@ -45,7 +45,8 @@ def test_seeds_are_trained_once_and_differ(tmp_path, monkeypatch):
     seeds.main(words)
     rows = {file.stem: json.loads(file.read_text()) for file in (tmp_path / "kept").iterdir()}
     assert len(rows) == 2 * 10
-    for name in ("conv_transpose", "conv_upsample", "addition", "generative_addition", "scratch"):
+    drawn = "conv_transpose", "conv_upsample", "addition", "generative_addition"
+    for name in (*drawn, "scratch", "scratch_embedded"):
         assert rows[f"{name}-0"]["rmse"] != rows[f"{name}-1"]["rmse"]
     for name in ("adder", "adder_embedded"):
         assert rows[f"{name}-0"]["cells_mean"] != rows[f"{name}-1"]["cells_mean"]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools.notebooks import smaller
+from tools.notebooks import describe, smaller
 
 TOOL = Path(__file__).parents[2] / "tools" / "notebooks.py"
 
@@ -90,6 +90,14 @@ def png(pixels: np.ndarray, **options: Any) -> str:
 
 def pixels_of(picture: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGBA"))
+
+
+def test_a_picture_keeps_its_own_words() -> None:
+    data = {"image/png": "", "text/plain": "<IPython.core.display.Image object>"}
+    own = {"image/png": {"alt": "Ten digits"}}
+    output = nbformat.v4.new_output("display_data", data, metadata=own)
+    describe(output, "Image(path)  # a comment")
+    assert output.metadata == own
 
 
 @pytest.mark.parametrize("opacity", [255, 200])
