@@ -205,36 +205,35 @@ def free_first(folders: Iterable[Path]) -> Iterator[Path]:
     """Yield the runs still to be trained, those first that nobody else is training.
 
     Each of several processes, also of machines that see one folder, trains what it is given with
-    :func:`load_or_train`. At the end it is given the runs that others had begun: they are complete
-    by the time their lock is free, or their process was killed and they are taken over.
+    :func:`load_or_train`, and holds its lock until it asks for the next. At the end it is given
+    the runs that others had begun: they are complete by the time their lock is free, or their
+    process was killed and they are taken over.
     """
     begun = []
     for folder in folders:
-        if is_held(folder / ".lock"):
-            begun.append(folder)
-        elif not (folder / "result.json").exists():
-            yield folder
+        if not (folder / "result.json").exists():
+            try:
+                with locked(folder, wait=False):
+                    yield folder
+            except filelock.Timeout:
+                begun.append(folder)
     yield from begun
 
 
-def is_held(lock: Path) -> bool:
-    """Whether a living process holds this lock file."""
-    if not lock.exists():
-        return False
-    try:
-        with filelock.FileLock(lock).acquire(timeout=0):
-            return False
-    except filelock.Timeout:
-        return True
-
-
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Make the folder and hold its lock; an OSError names the folder."""
-    lock = filelock.FileLock(folder / ".lock")
+def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Make the folder and hold its lock, once more where this thread has it already.
+
+    Raises:
+        OSError: The folder cannot be written; it is named.
+        filelock.Timeout: Somebody else holds the lock, and ``wait`` is false.
+    """
+    lock = filelock.FileLock(folder.resolve() / ".lock", is_singleton=True)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        lock.acquire(timeout=-1 if wait else 0)
+    except filelock.Timeout:
+        raise
     except (OSError, NotImplementedError) as error:
         number = getattr(error, "errno", errno.ENOSYS)
         if number not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):

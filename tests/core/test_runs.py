@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import functools
 import io
 import json
 import os
@@ -268,6 +269,25 @@ def test_two_processes_share_a_list_of_runs_and_repeat_nothing(tmp_path: Path) -
     trained = [lines.count("trained") for lines in outputs]
     assert sum(trained) == 4 and min(trained) >= 1
     assert [lines[-1] for lines in outputs] == ["4", "4"]
+
+
+def test_what_one_was_given_no_other_is_though_it_has_not_begun(tmp_path: Path) -> None:
+    places = [tmp_path / "a", tmp_path / "b"]
+    mine = runs.free_first(places)
+    assert next(mine) == places[0]
+    script = """
+import sys
+from pathlib import Path
+from learn2add.runs import free_first
+print(next(free_first(map(Path, sys.argv[1:]))))
+"""
+    words = [sys.executable, "-c", script, *map(str, places)]
+    print_first = functools.partial(subprocess.check_output, words, text=True, timeout=100)
+    assert print_first() == f"{places[1]}\n"
+    trained(places[0])  # who holds the lock already does not wait for itself
+    mine.close()
+    places[0].joinpath("result.json").unlink()
+    assert print_first() == f"{places[0]}\n"
 
 
 def test_a_run_whose_process_was_killed_is_given_to_another(tmp_path: Path) -> None:

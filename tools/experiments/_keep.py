@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from torch import nn
 from tqdm import tqdm
 
@@ -15,7 +14,7 @@ from learn2add.checkpoints import write_atomically
 from learn2add.config import RunConfig
 from learn2add.data import Digits, load_digits
 from learn2add.hardware import default_device
-from learn2add.runs import Run, free_first, load, load_or_train
+from learn2add.runs import Run, free_first, load, load_or_train, locked
 from learn2add.train import Progress, build_model, run_epoch
 
 KEPT = Path(__file__).parents[2] / "runs"
@@ -50,8 +49,7 @@ def shared(folders: Iterable[Path]) -> Iterator[Path]:
 def claimed(folders: Iterable[Path], place: Path) -> Iterator[Path]:
     """Yield each folder, made and locked, of which ``place`` has no ``NAME.json`` yet."""
     for folder in shared(folders):
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
+        with locked(folder):
             if not (place / f"{folder.name}.json").exists():
                 yield folder
 
