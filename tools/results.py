@@ -85,30 +85,37 @@ def counting_table() -> str:
 
 
 REPORTS = {
-    "002: ten numbers, clean": ("0.016", "002", "code10", "test", ("code10", 0)),
-    "003: four numbers, clean": ("0.02995", "003", "code4", "test", ("code4-noise", 0)),
+    "002: ten numbers, clean": (
+        *("0.016", ("002", "grid-winner", "code10"), "test"),
+        ("code10", 0),
+    ),
+    "003: four numbers, clean": (
+        *("0.02995", ("003", "draws-winner", "code4"), "test"),
+        ("code4-noise", 0),
+    ),
     "003: four numbers, noise of 0.2": (
-        *("0.0305", "003-noise", "code4-noise", "test, noise 0.2"),
+        *("0.0305", ("003-noise", None, "code4-noise"), "test, noise 0.2"),
         ("code4-noise", 2),
     ),
 }
-"""What is measured: the report's figure, its run and ours, the key, and the wide network's."""
+"""What is measured: the report's figure, the runs beside it, the key, and the wide network's."""
 
 
 def reports_table() -> str:
     """Return what reports 002 and 003 tell beside what was found here, as Markdown."""
     found = json.loads((RUNS / "narrow" / "figures.json").read_text())
     wide = json.loads((RUNS / "part2" / "long_codes" / "figures.json").read_text())["runs"]
-    head = ("squared error", "the report", "its run, repeated", "same network, our recipe")
-    head, rows = (*head, "a network forty times as wide"), []
-    for title, (told, own, ours, key, (name, strength)) in REPORTS.items():
+    head = ("squared error", "the report", "its run, repeated", "the winner of its search")
+    head = (*head, "its network, our recipe", "a network forty times as wide")
+    rows = []
+    for title, (told, runs, key, (name, strength)) in REPORTS.items():
         cells = [told]
-        for run in (own, ours):
+        for run in runs:
             seeds = [
                 row[key] for file, row in found.items() if re.fullmatch(rf"{run}(-seed\d+)?", file)
             ]
-            low, high = (f"{end(seeds):.4f}" for end in (min, max))
-            cells.append(low if low == high else f"{low} to {high}")
+            ends = [f"{end(seeds):.4f}" for end in (min, max) if seeds]
+            cells.append(" to ".join(dict.fromkeys(ends)))
         rows.append((title, *cells, f"{wide[name]['test']['mse'][strength]:.4f}"))
     return markdown(head, rows)
 

@@ -230,7 +230,20 @@ def test_the_reports_are_met_by_their_own_networks_and_passed() -> None:
     assert found["code10"]["test"] < 0.9 * found["002"]["test"]
     assert found["code4"]["test"] < 0.85 * found["003"]["test"]
     for name in found:
-        assert found[name]["weights"] < 55_000
+        if not name.startswith("grid-winner"):
+            assert found[name]["weights"] < 55_000
+
+
+def test_what_the_searches_found_is_better_than_the_reports_own_and_no_better_than_our_recipe():
+    found = json.loads(kept_file("narrow/figures.json").read_text())
+    for winner, own, ours in (("grid-winner", "002", "code10"), ("draws-winner", "003", "code4")):
+        seeds, recipe = (
+            [found[name + end]["test"] for end in ("", "-seed1", "-seed2")]
+            for name in (winner, ours)
+        )
+        assert max(seeds) < 0.95 * found[own]["test"]
+        assert sum(seeds) > sum(recipe)
+    assert found["grid-winner"]["weights"] > 3 * found["002"]["weights"]
 
 
 def test_the_searches_ended_as_results_tell() -> None:
@@ -297,10 +310,13 @@ def test_the_best_of_several_adders_leaves_no_sum_unlearned() -> None:
         assert found[model]["cells_worst"].min() > 0.9
 
 
-def test_the_goals_are_reached_in_the_time_the_readme_tells() -> None:
+@pytest.mark.parametrize(
+    ("name", "limits"), [("times", (150, 90, 180)), ("times-float32", (360, 130, 240))]
+)
+def test_the_goals_are_reached_in_the_time_results_tell(name, limits) -> None:
     text = (ROOT / "RESULTS.md").read_text()
-    rows = json.loads(kept_file("part3/time_to_quality/times.json").read_text())
-    assert all(row["seconds"] <= most for row, most in zip(rows, (150, 90, 180), strict=True))
+    rows = json.loads(kept_file(f"part3/time_to_quality/{name}.json").read_text())
+    assert all(row["seconds"] <= most for row, most in zip(rows, limits, strict=True))
     assert rows[0]["validation"] <= 0.1839
     assert rows[1]["validation"] >= 0.95 and rows[2]["validation"] >= 0.985
     for row in rows:

@@ -74,7 +74,9 @@ def test_an_adder_learns_between_the_kept_encoder_and_decoder(embed):
 def test_time_to_quality_measures_both_splits(extra, name, tmp_path, capsys):
     words = ["--budget", "smoke", "--folder", str(tmp_path / "kept"), *extra]
     time_to_quality.main(words)
-    (row,) = json.loads((tmp_path / "kept" / f"{name}.json").read_text())
+    (file,) = (tmp_path / "kept").iterdir()
+    assert file.stem.removesuffix("-float32") == name
+    (row,) = json.loads(file.read_text())
     assert row["goal"] == "95 % of the sums right"
     assert 0 < row["seconds"] < 60 and row["gflops"] > 1
     assert row["validation"] != row["test"]
@@ -167,8 +169,11 @@ def test_the_reports_runs_are_kept_and_measured(tmp_path, monkeypatch, capsys):
         assert found["rmse"] ** 2 == pytest.approx(table[name]["test"], rel=0.05)  # of eight bits
     assert load(kept / "003-noise").config.stages[0].exact
     written = {file: file.stat().st_mtime_ns for file in kept.rglob("*.*") if file.parent != kept}
-    reports.main([*words[:-3], "--names", "003-noise", "002"])
-    assert list(json.loads((kept / "figures.json").read_text())) == ["002", *table]
+    reports.main([*words[:-3], "--names", "003-noise", "002", "grid-winner"])
+    again = json.loads((kept / "figures.json").read_text())
+    assert list(again) == ["002", *table, "grid-winner"]
+    assert again["grid-winner"]["weights"] > 1.5 * again["002"]["weights"]
+    assert not (kept / "grid-winner").exists()
     assert written.items() <= {f: f.stat().st_mtime_ns for f in kept.rglob("*.*")}.items()
 
 

@@ -12,8 +12,8 @@ Beside these, by one objective (binary cross-entropy and, where codes have distr
 divergence), with rates that fall to 0, on the same images for as many epochs: points, the three
 distributions, and encoders with the same decoder. All are measured alike.
 
-The results go to ``runs/auto_decoders``, figures and images of each; what is there is not trained
-again. A training that was stopped goes on where it was.
+The results go to ``runs/auto_decoders``, figures of each and, of seed 0, images; what is there is
+not trained again. A training that was stopped goes on where it was.
 
 Source: report 004, sections 1.3.1 and 1.3.2.
 """
@@ -302,7 +302,7 @@ class Measurement:
 
     @torch.no_grad()
     def measure(self, start: Tensor) -> None:
-        """Measure errors, nats, codes as features and samples of the prior."""
+        """Measure errors, nats, codes as features and samples of the prior; seed 0 draws too."""
         family, z = self.plan.family, {}
         for name, rows in self.rows.items():
             images = (self.test if name == "test" else self.train).images
@@ -323,7 +323,8 @@ class Measurement:
             ),
             "sure": (judge.read(drawn).max(1).values >= 0.9).float().mean().item(),
         }
-        self.draw(z, prior)
+        if not self.plan.seed:
+            self.draw(z, prior)
 
     def draw(self, z: dict[str, Tensor], prior: Tensor) -> None:
         """Keep ten images of each kind, and a map of the codes."""
@@ -366,9 +367,10 @@ def measured(name: str, plan: Plan, train: Digits, test: Digits, folder: Path) -
     found.measure(start)
     plain = {key: value for key, value in vars(plan).items() if key != "decoder"}
     row = {"plan": plain, "images": len(train), "curve": curve} | found.found
-    packed = io.BytesIO()
-    np.savez_compressed(packed, **found.arrays)
-    write_atomically(folder / f"{name}.npz", packed.getvalue())
+    if found.arrays:
+        packed = io.BytesIO()
+        np.savez_compressed(packed, **found.arrays)
+        write_atomically(folder / f"{name}.npz", packed.getvalue())
     keep(folder / f"{name}.json", row)
     return row
 

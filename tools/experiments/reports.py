@@ -1,10 +1,11 @@
 """Train what reports 002 and 003 describe, and better: ``python tools/experiments/reports.py``.
 
 First their own experiments: their network, optimiser and length. Then the same network under this
-project's recipe, plain and shown spoiled images. Every run lies under ``LEARN2ADD_RUNS`` (or
-``runs``), so a second call goes on where the first was stopped, and several at once share the work.
-The results of all seeds go to ``runs/narrow/figures.json``; the runs of the first seed are kept
-beside it.
+project's recipe, plain and shown spoiled images; and what the searches found best, trained as long
+as its report trained. Every run lies under ``LEARN2ADD_RUNS`` (or ``runs``), so a second call goes
+on where the first was stopped, and several at once share the work. The results of all seeds go to
+``runs/narrow/figures.json``, and what it has is not trained again; the runs of the first seed are
+kept beside it, but for those winners.
 
 Sources: report 002, sections 2 to 6; report 003, sections 3 to 5.
 """
@@ -35,7 +36,7 @@ from learn2add.studies.narrow import (
     narrow,
     setting_config,
 )
-from tools.experiments._keep import digits_of, in_seconds, keep, options, trained
+from tools.experiments._keep import KEPT, digits_of, in_seconds, keep, options, trained
 from tools.publish import publish
 
 OWN = {
@@ -60,7 +61,16 @@ OURS: dict[str, dict[str, Any]] = {
     "code2-variational": {"code_size": 2, "variational": True},
 }
 """Options of :func:`learn2add.studies.narrow.narrow`."""
-NAMES = (*OWN, *OURS)
+WINNERS = {"grid-winner": ("grid", "002"), "draws-winner": ("draws", "003")}
+"""What ``runs/hyper/PLAN.json`` has as the best, and whose length it trains for."""
+NAMES = (*OWN, *OURS, *WINNERS)
+
+
+def winner(plan: str) -> dict[str, float]:
+    """Return the setting with the lowest validation error of a search that is kept."""
+    outcomes = json.loads((KEPT / "hyper" / f"{plan}.json").read_text())["outcomes"]
+    measured = [row for row in outcomes if row["mse"] is not None]
+    return min(measured, key=lambda row: row["mse"])["setting"]
 
 
 def config_of(name: str, budget: str, seed: int = 0) -> RunConfig:
@@ -68,7 +78,9 @@ def config_of(name: str, budget: str, seed: int = 0) -> RunConfig:
     if name in OURS:
         config = narrow(**OURS[name], seed=seed)
     else:
-        setting, how = OWN[name]
+        plan, report = WINNERS.get(name, (None, name))
+        setting, how = OWN[report]
+        setting = winner(plan) if plan else setting
         stage = NarrowStage("autoencoder", batch_size=BATCH_SIZE, **how)
         config = replace(setting_config(setting, stage), seed=seed)
     return in_seconds(config) if budget == "smoke" else config
@@ -95,21 +107,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each; default: 1")
     arguments = parser.parse_args(argv)
     root, budget = runs_root() / arguments.budget / "narrow", arguments.budget
+    file = arguments.folder / "figures.json"
+    known = json.loads(file.read_text()) if file.exists() else {}
     configs = {
         root / (f"{name}-seed{seed}" if seed else name): config_of(name, budget, seed)
-        for seed in range(arguments.seeds)
         for name in arguments.names
+        for seed in range(arguments.seeds)
     }
-    runs = trained(configs)
+    runs = trained({at: config for at, config in configs.items() if at.name not in known})
     splits = {split: digits_of(split, budget) for split in ("train", "validation", "test")}
     judge = load_judge(device=default_device())
     table = {folder.name: results_of(run, judge, splits) for folder, run in runs.items()}
-    for name in arguments.names:
-        if not (arguments.folder / name).exists():
+    for name in (*OWN, *OURS):
+        if root / name in runs and not (arguments.folder / name).exists():
             kept = publish(runs[root / name], arguments.folder / name, images=2, least=4000)
             keep(kept.folder / "evaluation.json", evaluate(kept, device=default_device()))
-    file = arguments.folder / "figures.json"
-    known = json.loads(file.read_text()) if file.exists() else {}
+    known = json.loads(file.read_text()) if file.exists() else {}  # by now another may have written
     keep(file, dict(sorted((known | table).items())))
     for name, row in table.items():
         print(f"{name:<22} {row['epochs']:>4} epochs   test {row['test']:.5f}")
