@@ -286,7 +286,7 @@ print(next(free_first(map(Path, sys.argv[1:]))))
     assert print_first() == f"{places[1]}\n"
     trained(places[0])  # who holds the lock already does not wait for itself
     mine.close()
-    places[0].joinpath("result.json").unlink()
+    (places[0] / "result.json").unlink()
     assert print_first() == f"{places[0]}\n"
 
 

@@ -137,6 +137,9 @@ def test_the_readme_fits_on_a_screen_and_tells_what_was_measured() -> None:
     assert words(prose(re.sub(r"```.*?```", "", text, flags=re.S))) <= 600
     rows = [line for line in text.split("\n") if line.startswith("| [")]
     assert [re.search(r"notebooks/([\w.]+)", row)[1] for row in rows] == [f.name for f in NOTEBOOKS]
+    for row, file in zip(rows, NOTEBOOKS, strict=True):
+        (hours,) = re.findall(r"(\w+) hours? to work", next(cells(file, "markdown")))
+        assert ["one", "two", "three", "four", "five", "six"][int(row.split("|")[4]) - 1] == hours
     for name in ("part3/reference", "part3/scheduled"):
         kept = json.loads((ROOT / "runs" / name / "evaluation.json").read_text())
         for key in ("cells_mean", "cells_worst"):
