@@ -10,6 +10,7 @@ from pathlib import Path
 
 from learn2add.evidence import kept_seeds
 from learn2add.runs import Run, load
+from learn2add.studies.figures import low_to_high
 
 RUNS = Path(__file__).parents[1] / "runs"
 HEAD = ("run", "trained", "minutes", "RMSE", "right sums", "worst cell")
@@ -110,11 +111,39 @@ def reports_table() -> str:
             seeds = [
                 row[key] for file, row in found.items() if re.fullmatch(rf"{run}(-seed\d+)?", file)
             ]
-            ends = [f"{end(seeds):.4f}" for end in (min, max) if seeds]
-            cells.append(" to ".join(dict.fromkeys(ends)))
+            cells.append(low_to_high(seeds, ".4f") if seeds else "")
         rows.append((title, *cells, f"{wide[name]['test']['mse'][strength]:.4f}"))
     return markdown(head, rows)
 
 
+DECODERS = {
+    "points (AD)": ("0.06; 0.16", "report-point", "bound-point", "bound-encoder"),
+    "Gaussian (VAD)": (
+        *("0.116; 0.22", "report-gaussian"),
+        *("bound-gaussian", "bound-gaussian-encoder"),
+    ),
+    "exponential": ("", "report-exponential", "bound-exponential"),
+    "uniform": ("", "report-uniform", "bound-uniform"),
+}
+"""What report 004 tells of each kind of code, and the models beside it."""
+
+
+def decoders_table() -> str:
+    """Return what report 004 tells beside what was found here, as Markdown."""
+    found = kept_seeds(RUNS / "auto_decoders")
+    rows = []
+    for title, (told, *names) in DECODERS.items():
+        cells = [
+            "; ".join(
+                low_to_high(row["report"] for row in found[name][part])
+                for part in ("train", "test")
+            )
+            for name in names
+        ]
+        rows.append((title, told, *cells, *[""] * (3 - len(cells))))
+    head = ("training; test images", "the report", "its run, repeated", "one objective")
+    return markdown((*head, "the same, with an encoder"), rows)
+
+
 if __name__ == "__main__":
-    print(f"{table()}\n\n{counting_table()}\n\n{reports_table()}")
+    print("\n\n".join(make() for make in (table, counting_table, reports_table, decoders_table)))

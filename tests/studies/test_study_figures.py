@@ -119,6 +119,12 @@ def test_code_maps_show_every_digit_and_their_sheets() -> None:
     assert (low < POINTS["AE"].min(0)).all() and (POINTS["AE"].max(0) < high).all()
 
 
+def test_seeds_are_told_as_lowest_and_highest() -> None:
+    assert figures.low_to_high(x for x in (0.2462, 0.2449, 0.2451)) == "0.245 to 0.246"
+    assert figures.low_to_high([0.2449, 0.2451]) == "0.245"
+    assert figures.low_to_high([175, 226, 142], "") == "142 to 226"
+
+
 def test_importance_is_drawn() -> None:
     (axes,) = figures.importance_bars(SHARES).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == list(SHARES)
