@@ -89,3 +89,16 @@ def test_figures_and_images_are_kept_once(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.count("train") == 2
     main(words)
     assert capsys.readouterr().out == ""
+
+
+def test_what_is_drawn_on_the_way_is_kept_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEARN2ADD_RUNS", str(tmp_path / "runs"))
+    words = ["--budget", "smoke", "--folder", str(tmp_path / "kept"), "--only", "bound-encoder"]
+    for until in (1, 3):
+        main([*words, "--until", str(until)])
+    first, third = (np.load(tmp_path / "kept" / f"bound-encoder-0-epoch{n}.npz") for n in (1, 3))
+    assert first["train, drawn"].shape == (10, 28, 28)
+    assert (first["train, drawn"] != third["train, drawn"]).any()
+    assert len(list((tmp_path / "kept").iterdir())) == 2
+    with pytest.raises(SystemExit):
+        main([*words, "--until", "0"])

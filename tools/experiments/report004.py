@@ -13,7 +13,8 @@ divergence), with rates that fall to 0, on the same images for as many epochs: p
 distributions, and encoders with the same decoder. All are measured alike.
 
 The results go to ``runs/auto_decoders``, figures of each and, of seed 0, images; what is there is
-not trained again. A training that was stopped goes on where it was.
+not trained again. A training that was stopped goes on where it was. ``--until`` shows what a model
+draws on the way.
 
 Source: report 004, sections 1.3.1 and 1.3.2.
 """
@@ -343,7 +344,7 @@ class Measurement:
             "way": torch.lerp(z["train"][trouser], z["train"][shirt], way),
         }
         for name, each in codes.items():
-            self.arrays[name] = (255 * self.decoder(each)[:, 0]).round().byte().cpu().numpy()
+            self.arrays[name] = as_bytes(self.decoder(each))
         for name, each in z.items():
             flat = TSNE(random_state=0).fit_transform(each.cpu().numpy())
             self.arrays[f"{name}, map"] = flat.astype(np.float16)
@@ -354,10 +355,37 @@ class Measurement:
         return torch.stack([members[0] for members in digits.by_class()])
 
 
+def untrained(plan: Plan, train: Digits) -> Model:
+    """Return a model as its seed begins it."""
+    torch.manual_seed(plan.seed)
+    return Model(plan, len(train)).to(train.images.device)
+
+
+def glimpse(name: str, plan: Plan, train: Digits, folder: Path) -> None:
+    """Train for a plan's epochs; keep what the model draws of each class's first image by then."""
+    name, model = f"{name}-epoch{plan.epochs}", untrained(plan, train)
+    Training(plan, model, train.images, folder_of(name) / "state.pt").run()
+    at = torch.stack([members[0] for members in train.by_class()])
+    with torch.no_grad(), evaluating(model.decoder):
+        codes = plan.family.mean(model.rows(as_float(train.images[at]), at))
+        save_images(folder / f"{name}.npz", {"train, drawn": as_bytes(model.decoder(codes))})
+
+
+def as_bytes(images: Tensor) -> np.ndarray:
+    """Return images ``[N, 1, S, S]`` in grey levels from 0 to 255, ``[N, S, S]``."""
+    return (255 * images[:, 0]).round().byte().cpu().numpy()
+
+
+def save_images(file: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write arrays by name, whole or not at all."""
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **arrays)
+    write_atomically(file, packed.getvalue())
+
+
 def measured(name: str, plan: Plan, train: Digits, test: Digits, folder: Path) -> dict[str, Any]:
     """Train, fit, measure and keep one plan; return its figures."""
-    torch.manual_seed(plan.seed)
-    model = Model(plan, len(train)).to(train.images.device)
+    model = untrained(plan, train)
     with torch.no_grad():
         at = torch.arange(len(train), device=train.images.device)
         start = model.rows(as_float(train.images), at).clone()
@@ -368,9 +396,7 @@ def measured(name: str, plan: Plan, train: Digits, test: Digits, folder: Path) -
     plain = {key: value for key, value in vars(plan).items() if key != "decoder"}
     row = {"plan": plain, "images": len(train), "curve": curve} | found.found
     if found.arrays:
-        packed = io.BytesIO()
-        np.savez_compressed(packed, **found.arrays)
-        write_atomically(folder / f"{name}.npz", packed.getvalue())
+        save_images(folder / f"{name}.npz", found.arrays)
     keep(folder / f"{name}.json", row)
     return row
 
@@ -385,6 +411,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = options(__doc__, "auto_decoders")
     parser.add_argument("--only", nargs="*", choices=PLANS, help="of these; default: all")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    until = parser.add_argument("--until", type=int, choices=range(1, EPOCHS + 1), metavar="EPOCHS")
+    until.help = "train no longer, and keep ten images alone"
     arguments = parser.parse_args(argv)
     keep_freed_memory()
     count, device = (60 if arguments.budget == "smoke" else COUNT), default_device()
@@ -397,6 +425,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         if arguments.budget == "smoke":
             plan = replace(plan, epochs=2, free=min(plan.free, 1), steps=2)
         plans[folder_of(f"{name}-{arguments.seed}")] = plan
+    if arguments.until:
+        for folder, plan in plans.items():
+            plan = replace(plan, epochs=arguments.until, free=0)
+            glimpse(folder.name, plan, train, arguments.folder)
+        return
     for folder in claimed(plans, arguments.folder):
         row = measured(folder.name, plans[folder], train, test, arguments.folder)
         errors = {part: round(row[part]["rmse"], 4) for part in ("train", "test")}
