@@ -83,6 +83,10 @@ def test_wheel_holds_code_weights_and_kept_runs_alone(wheel: Path) -> None:
     assert len(page) == 5
     assert files - kept == sources | weights | page
     assert "learn2add/kept_runs/part3/quick/weights.safetensors" in kept
+    runs, ignored = ROOT / "runs", (ROOT / ".gitignore").read_text().split()
+    places = [p for p in runs.iterdir() if p.is_dir() and f"runs/{p.name}/" not in ignored]
+    figures = [file.relative_to(runs) for place in places for file in place.rglob("*.json")]
+    assert len(figures) > 100 and {f"learn2add/kept_runs/{file}" for file in figures} <= kept
     assert not [name for name in kept if name.endswith(("last.safetensors", ".lock"))]
 
 
