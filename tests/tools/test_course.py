@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from learn2add.course.handin import ITEMS
+from tools.notebooks import METADATA
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -88,6 +89,11 @@ def test_code_is_not_mostly_layout(file: Path) -> None:
         full = {n for n, line in enumerate(code.split("\n"), 1) if line.strip()}
         every, layout = every + len(full), layout + len(full & shown)
     assert layout / every <= 0.2, layout / every
+
+
+@by_name
+def test_nothing_is_told_of_who_executed_it(file: Path) -> None:
+    assert json.loads(file.read_text())["metadata"] == METADATA
 
 
 @by_name

@@ -329,8 +329,8 @@ class Measurement:
 
     def draw(self, z: dict[str, Tensor], prior: Tensor) -> None:
         """Keep ten images of each kind, and a map of the codes."""
-        ten = {name: self.first(name) for name in z}
-        trouser, shirt = (self.first("train")[label] for label in (TROUSER, SHIRT))
+        ten = {name: firsts(self.test if name == "test" else self.train) for name in z}
+        trouser, shirt = ten["train"][[TROUSER, SHIRT]]
         way = torch.linspace(0, 1, 10, device=prior.device)[:, None]
         codes = {f"{name}, drawn": z[name][ten[name]] for name in z}
         if self.plan.family.sampled:
@@ -349,10 +349,10 @@ class Measurement:
             flat = TSNE(random_state=0).fit_transform(each.cpu().numpy())
             self.arrays[f"{name}, map"] = flat.astype(np.float16)
 
-    def first(self, name: str) -> Tensor:
-        """Return the places of the first image of each class."""
-        digits = self.test if name == "test" else self.train
-        return torch.stack([members[0] for members in digits.by_class()])
+
+def firsts(digits: Digits) -> Tensor:
+    """Return the places of the first image of each class."""
+    return torch.stack([members[0] for members in digits.by_class()])
 
 
 def untrained(plan: Plan, train: Digits) -> Model:
@@ -365,10 +365,10 @@ def glimpse(name: str, plan: Plan, train: Digits, folder: Path) -> None:
     """Train for a plan's epochs; keep what the model draws of each class's first image by then."""
     name, model = f"{name}-epoch{plan.epochs}", untrained(plan, train)
     Training(plan, model, train.images, folder_of(name) / "state.pt").run()
-    at = torch.stack([members[0] for members in train.by_class()])
-    with torch.no_grad(), evaluating(model.decoder):
-        codes = plan.family.mean(model.rows(as_float(train.images[at]), at))
-        save_images(folder / f"{name}.npz", {"train, drawn": as_bytes(model.decoder(codes))})
+    at = firsts(train)
+    with torch.no_grad(), evaluating(model):
+        drawn = model.decoder(plan.family.mean(model.rows(as_float(train.images[at]), at)))
+    save_images(folder / f"{name}.npz", {"train, drawn": as_bytes(drawn)})
 
 
 def as_bytes(images: Tensor) -> np.ndarray:
@@ -411,8 +411,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = options(__doc__, "auto_decoders")
     parser.add_argument("--only", nargs="*", choices=PLANS, help="of these; default: all")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
-    until = parser.add_argument("--until", type=int, choices=range(1, EPOCHS + 1), metavar="EPOCHS")
-    until.help = "train no longer, and keep ten images alone"
+    parser.add_argument(
+        "--until",
+        type=int,
+        choices=range(1, EPOCHS + 1),
+        metavar="EPOCHS",
+        help="train no longer, and keep ten images alone",
+    )
     arguments = parser.parse_args(argv)
     keep_freed_memory()
     count, device = (60 if arguments.budget == "smoke" else COUNT), default_device()
