@@ -152,7 +152,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     measured = kept if weights else run
     found = json.dumps(evaluate(measured), indent=2)
     write_atomically(kept.folder / "evaluation.json", found + "\n")
-    sample(measured, kept.folder / "sample.png")
+    if "same_as" not in run.result:  # a copy draws what its original draws
+        sample(measured, kept.folder / "sample.png")
     print(found)
 
 
