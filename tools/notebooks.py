@@ -10,7 +10,6 @@ the result: times, progress bars, widget states.
 import argparse
 import asyncio
 import base64
-import io
 import os
 import re
 import sys
@@ -26,10 +25,12 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
-from PIL import Image
 from tqdm import tqdm
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from learn2add.checkpoints import write_atomically
+from tools.pictures import packed
 
 ROOT = Path(__file__).parents[1]
 METADATA = {
@@ -164,22 +165,8 @@ def pictures_of(notebook: NotebookNode) -> list[NotebookNode]:
 def pack_pictures(notebook: NotebookNode) -> None:
     """Keep each picture in fewer bytes."""
     for data in pictures_of(notebook):
-        data["image/png"] = smaller(data["image/png"])
-
-
-def smaller(picture: str) -> str:
-    """The same pixels as a PNG of fewer bytes, if there is one; both in base64.
-
-    Figures come with a channel of opacity that says nothing: an eighth less to clone without it.
-    """
-    with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
-        if getattr(image, "is_animated", False):
-            return picture
-        if image.mode == "RGBA" and image.getextrema()[3] == (255, 255):
-            image = image.convert("RGB")
-        packed = io.BytesIO()
-        image.save(packed, "PNG", optimize=True)
-    return min(picture, base64.b64encode(packed.getvalue()).decode(), key=len)
+        png = base64.b64decode(data["image/png"])
+        data["image/png"] = base64.b64encode(packed(png)).decode()
 
 
 def save_pictures(notebook: NotebookNode, name: str, folder: Path) -> int:

@@ -7,6 +7,7 @@ stored weights on the test digits, ``evaluation.json``; and a sample image.
 import argparse
 import json
 import shutil
+import sys
 import uuid
 import zlib
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from tensorboard.backend.event_processing.event_file_loader import RawEventFileL
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from learn2add.checkpoints import (
     EIGHT_BITS_FROM,
@@ -29,11 +32,12 @@ from learn2add.checkpoints import (
 )
 from learn2add.data import as_float, load_digits
 from learn2add.evidence import evaluate
-from learn2add.figures.images import addition_grid, reconstructions, save_png
+from learn2add.figures.images import addition_grid, png_of, reconstructions
 from learn2add.measures import add, reconstruct
 from learn2add.pairs import CELLS
 from learn2add.runs import Run, RunError, load, write_result
 from learn2add.tensorboard import EVENT_PREFIX
+from tools.pictures import packed
 
 RUNS = Path(__file__).parents[1] / "runs"
 
@@ -137,7 +141,7 @@ def sample(run: Run, file: Path) -> None:
         digits = test.images[first]
         rows = {"reconstruction": reconstruct(model, digits)[:, 0]}
         figure = reconstructions(as_float(digits)[:, 0], rows, caption=caption)
-    save_png(figure, file)
+    write_atomically(file, packed(png_of(figure)))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools.notebooks import describe, smaller
+from tools.notebooks import describe
+from tools.pictures import packed
 
 TOOL = Path(__file__).parents[2] / "tools" / "notebooks.py"
 
@@ -82,14 +83,14 @@ def test_where_two_streams_cut_one_another_does_not_matter(tmp_path: Path) -> No
         assert {o.name: o.text for o in cell.outputs} == {"stderr": "kept", "stdout": "said\n"}
 
 
-def png(pixels: np.ndarray, **options: Any) -> str:
-    packed = io.BytesIO()
-    Image.fromarray(pixels).save(packed, "PNG", **options)
-    return base64.b64encode(packed.getvalue()).decode()
+def png(pixels: np.ndarray, **options: Any) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG", optimize=True, **options)
+    return content.getvalue()
 
 
-def pixels_of(picture: str) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGBA"))
+def pixels_of(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))
 
 
 def test_a_picture_keeps_its_own_words() -> None:
@@ -100,16 +101,21 @@ def test_a_picture_keeps_its_own_words() -> None:
     assert output.metadata == own
 
 
+@pytest.mark.parametrize("grey", [False, True])
 @pytest.mark.parametrize("opacity", [255, 200])
-def test_pictures_are_packed_without_loss(opacity: int) -> None:
+def test_pictures_are_packed_without_loss(opacity: int, grey: bool) -> None:
     pixels = np.full((60, 90, 4), opacity, np.uint8)
-    pixels[..., :3] = np.random.default_rng(0).integers(0, 4, (60, 90, 3))
-    found = smaller(png(pixels))
-    before = len(png(pixels))
-    assert len(found) < before if opacity == 255 else len(found) <= before
+    pixels[..., :3] = np.random.default_rng(0).integers(0, 4, (60, 90, 1 if grey else 3))
+    plain = png(pixels)
+    found = packed(plain)
     np.testing.assert_array_equal(pixels_of(found), pixels)
+    if opacity == 255:
+        assert len(found) < len(plain)
+        assert Image.open(io.BytesIO(found)).mode == ("L" if grey else "RGB")
+    else:
+        assert found == plain
     film = png(pixels, save_all=True, append_images=[Image.fromarray(255 - pixels)])
-    assert smaller(film) == film
+    assert packed(film) == film
 
 
 def test_only_notebooks_kept_in_place_have_packed_pictures(tmp_path: Path) -> None:
@@ -120,10 +126,14 @@ def test_only_notebooks_kept_in_place_have_packed_pictures(tmp_path: Path) -> No
     pictures = []
     for file in (tmp_path / "build/notebooks/05_any.ipynb", source):
         outputs = nbformat.read(file, as_version=4).cells[0].outputs
-        pictures += [o.data["image/png"] for o in outputs if "image/png" in o.get("data", {})]
-    plain, packed = pictures
-    assert len(packed) < len(plain)
-    np.testing.assert_array_equal(pixels_of(packed), pixels_of(plain))
+        pictures += [
+            base64.b64decode(o.data["image/png"])
+            for o in outputs
+            if "image/png" in o.get("data", {})
+        ]
+    plain, kept = pictures
+    assert len(kept) < len(plain)
+    np.testing.assert_array_equal(pixels_of(kept), pixels_of(plain))
 
 
 MEETING = """
