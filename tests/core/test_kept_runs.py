@@ -377,3 +377,13 @@ def test_report_004_s_points_come_out_as_it_tells_from_two_seeds_of_three() -> N
     assert max(row["report"] for row in found["test"]) < 0.16
     black = 0.735  # what black images cost
     assert min(stuck[:75]) > black > max(told[3:] + told_again[3:] + stuck[77:])
+
+
+def test_report_004_s_distributions_come_out_between_the_seeds() -> None:
+    found = kept_seeds(kept_file("auto_decoders"))["report-gaussian"]
+    ends = [curve["loss"][-1] for curve in found["curve"]]
+    further, tested = ([row["report"] for row in found[part]] for part in ("further", "test"))
+    assert len(ends) == 3
+    assert min(ends) < 0.15 < max(ends)
+    assert min(further) < 0.116 < max(further)
+    assert max(tested) < 0.22

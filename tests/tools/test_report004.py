@@ -44,6 +44,17 @@ def test_the_divergence_counts_as_a_mean_or_a_sum(name, share):
     assert parts["nats"] > 10
 
 
+def test_the_control_begins_with_the_priors_widths_and_the_same_means():
+    models = []
+    for name in ("bound-gaussian", "bound-gaussian-wide"):
+        torch.manual_seed(0)
+        models.append(Model(PLANS[name], 3))
+    narrow, wide = (model.table for model in models)
+    assert torch.equal(narrow[:, 0], wide[:, 0])
+    family = PLANS["bound-gaussian"].family
+    assert family.kl(wide).max() < 0.1 < 90 < family.kl(narrow).min()
+
+
 def test_a_training_that_was_stopped_goes_on(clothes, tmp_path, monkeypatch):
     monkeypatch.setattr(report004, "SAVE_EVERY", 1)
     plan, ends = replace(PLANS["report-gaussian"], epochs=1), []
