@@ -119,7 +119,7 @@ def reports_table() -> str:
 DECODERS = {
     "points (AD)": ("0.06; 0.16", "report-point", "bound-point", "bound-encoder"),
     "Gaussian (VAD)": ("", "report-gaussian", "bound-gaussian", "bound-gaussian-encoder"),
-    "Gaussian, fitted further": ("0.116; 0.22", "report-gaussian"),
+    "Gaussian, fitted further": ("0.116; 0.22", "report-gaussian", "bound-gaussian-wide"),
     "exponential": ("", "report-exponential", "bound-exponential"),
     "uniform": ("", "report-uniform", "bound-uniform"),
 }

@@ -72,7 +72,7 @@ START_SPREAD = 0.01
 """Standard deviation of the first means. Small: a code that starts at random is learned by heart
 where it lies; codes that start together part as their images do."""
 START_SIGMA = 0.3
-"""Standard deviation of codes before training; 1, the prior's, would drown the means."""
+"""Standard deviation of codes before training; 1, the prior's, ends with worse images."""
 
 
 class Family:
