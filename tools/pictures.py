@@ -1,8 +1,22 @@
 """Pictures that are kept in git, in as few bytes as their pixels need."""
 
 import io
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageChops
+
+from learn2add.checkpoints import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def save_packed(figure: "Figure", file: Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
+    from learn2add.figures.images import png_of  # Executing notebooks need not wait for it.
+
+    write_atomically(file, packed(png_of(figure)))
 
 
 def packed(png: bytes) -> bytes:

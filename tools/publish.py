@@ -32,12 +32,12 @@ from learn2add.checkpoints import (
 )
 from learn2add.data import as_float, load_digits
 from learn2add.evidence import evaluate
-from learn2add.figures.images import addition_grid, png_of, reconstructions
+from learn2add.figures.images import addition_grid, reconstructions
 from learn2add.measures import add, reconstruct
 from learn2add.pairs import CELLS
 from learn2add.runs import Run, RunError, load, write_result
 from learn2add.tensorboard import EVENT_PREFIX
-from tools.pictures import packed
+from tools.pictures import save_packed
 
 RUNS = Path(__file__).parents[1] / "runs"
 
@@ -141,7 +141,7 @@ def sample(run: Run, file: Path) -> None:
         digits = test.images[first]
         rows = {"reconstruction": reconstruct(model, digits)[:, 0]}
         figure = reconstructions(as_float(digits)[:, 0], rows, caption=caption)
-    write_atomically(file, packed(png_of(figure)))
+    save_packed(figure, file)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

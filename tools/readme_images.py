@@ -9,26 +9,18 @@ import sys
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from learn2add import figures
-from learn2add.checkpoints import write_atomically
 from learn2add.course.scheme import scheme
 from learn2add.data import load_digits
-from learn2add.figures.images import png_of
 from learn2add.measures import add, reconstruct
 from learn2add.runs import load
-from tools.pictures import packed
+from tools.pictures import save_packed
 
 RUNS = Path(__file__).parents[1] / "runs"
 SUMS = ((7, 2), (3, 4), (0, 6), (1, 1), (4, 0))
-
-
-def keep(figure: Figure, name: str) -> None:
-    """Write a figure to ``runs``."""
-    write_atomically(RUNS / name, packed(png_of(figure)))
 
 
 def main() -> None:
@@ -39,11 +31,11 @@ def main() -> None:
     addends = [addend for _, addend in SUMS]
     drawn = torch.cat([add(model, inputs[[i]], addend) for i, addend in enumerate(addends)])
     strip = figures.pairs_strip(inputs, addends, drawn, columns=len(SUMS), result="drawn")
-    keep(strip, "strip.png")
+    save_packed(strip, RUNS / "strip.png")
     assigned, x = load("part3/reference").model("cpu"), inputs[:1]
     images = {"x": x[0], "x_hat": reconstruct(assigned, x)[0, 0]}
     images |= {"y": test.images[first[9][0]], "y_hat": add(assigned, x, addends[0])[0, 0]}
-    keep(scheme("addition", images), "scheme.png")
+    save_packed(scheme("addition", images), RUNS / "scheme.png")
 
 
 if __name__ == "__main__":
