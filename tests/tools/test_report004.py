@@ -44,15 +44,22 @@ def test_the_divergence_counts_as_a_mean_or_a_sum(name, share):
     assert parts["nats"] > 10
 
 
-def test_the_control_begins_with_the_priors_widths_and_the_same_means():
-    models = []
-    for name in ("bound-gaussian", "bound-gaussian-wide"):
+@pytest.mark.parametrize(
+    ("narrow", "wide", "nats"),
+    [
+        ("bound-gaussian", "bound-gaussian-wide", (0.0, 0.1)),
+        ("bound-uniform-long", "bound-uniform-wide", (6.5, 6.6)),  # of 128 times -ln 0.95
+    ],
+)
+def test_a_control_begins_with_the_priors_widths_and_the_same_means(narrow, wide, nats):
+    tables = []
+    for name in (narrow, wide):
         torch.manual_seed(0)
-        models.append(Model(PLANS[name], 3))
-    narrow, wide = (model.table for model in models)
-    assert torch.equal(narrow[:, 0], wide[:, 0])
-    family = PLANS["bound-gaussian"].family
-    assert family.kl(wide).max() < 0.1 < 90 < family.kl(narrow).min()
+        tables.append(Model(PLANS[name], 3).table)
+    assert torch.equal(tables[0][:, 0], tables[1][:, 0])
+    many, few = (PLANS[narrow].family.kl(table) for table in tables)
+    assert nats[0] < few.min() and few.max() < nats[1]
+    assert many.min() > 90
 
 
 def test_a_training_that_was_stopped_goes_on(clothes, tmp_path, monkeypatch):

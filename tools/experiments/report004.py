@@ -10,8 +10,9 @@ and how much a divergence weighs (here it is a mean over the numbers of a code).
 
 Beside these, by one objective (binary cross-entropy and, where codes have distributions, the whole
 divergence), with rates that fall to 0, on the same images for as many epochs: points, the three
-distributions, and encoders with the same decoder; as a control Gaussians whose widths begin as the
-prior's, for what a table began with may be left over at the end. All are measured alike.
+distributions, and encoders with the same decoder. Because a table may keep at the end what it began
+with, controls begin with the widths of the prior: Gaussians, and uniforms, which take three times
+as many epochs from either side. All are measured alike.
 
 The results go to ``runs/auto_decoders``, figures of each and, of seed 0, images; what is there is
 not trained again. A training that was stopped goes on where it was. ``--until`` shows what a model
@@ -21,6 +22,7 @@ Source: report 004, sections 1.3.1 and 1.3.2.
 """
 
 import io
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -57,6 +59,9 @@ from tools.experiments._keep import claimed, keep, options
 
 CODE_SIZE, BATCH, COUNT, EPOCHS = 128, 32, 1000, 100
 TROUSER, SHIRT = 1, 6
+WIDE = {"gaussian": 0.0, "uniform": math.log(0.95 / 0.05)}
+"""The number of a row that stands for the prior's width; for 0.95 of it in a uniform one, which
+is never as wide."""
 SAVE_EVERY = 5
 """Epochs between two checkpoints."""
 
@@ -75,7 +80,7 @@ class Plan:
     code_rate: float = 1e-3
     epochs: int = EPOCHS
     wide: bool = False
-    """Whether Gaussian widths begin as the prior's, not at ``START_SIGMA``."""
+    """Whether widths begin as the prior's (``WIDE``), not at ``START_SIGMA``."""
     decays: bool = False
     """Whether both rates fall to 0 in a straight line."""
     free: int = 0
@@ -111,6 +116,8 @@ PLANS = {
     "bound-gaussian-wide": replace(BOUND, wide=True, further=True),
     "bound-exponential": replace(BOUND, codes="exponential"),
     "bound-uniform": replace(BOUND, codes="uniform"),
+    "bound-uniform-long": replace(BOUND, codes="uniform", epochs=3 * EPOCHS),
+    "bound-uniform-wide": replace(BOUND, codes="uniform", epochs=3 * EPOCHS, wide=True),
     "bound-encoder": replace(BOUND, codes="encoder", kl=0.0),
     "bound-gaussian-encoder": replace(BOUND, codes="gaussian encoder"),
 }
@@ -136,7 +143,7 @@ class Model(nn.Module):
             return rows
         rows = family.initial(count, size)
         if self.plan.wide:
-            rows[:, 1] = 0  # the logarithm of a variance of 1
+            rows[:, 1] = WIDE[self.plan.codes]
         return rows
 
     def rows(self, x: Tensor, at: Tensor) -> Tensor:
