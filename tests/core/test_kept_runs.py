@@ -410,7 +410,7 @@ def test_a_table_comes_to_the_same_nats_from_both_sides(many: str, few: str, lim
 
 
 def test_a_hundred_epochs_are_too_few_for_uniform_codes() -> None:
-    """Most of its nats are left over; with three hundred it redraws new images worse, though."""
+    """More than a third of their nats are left over; without them new images are redrawn worse."""
     found = kept_seeds(kept_file("auto_decoders"))
     (short,), (long,) = (found[f"bound-{name}"]["train"] for name in ("uniform", "uniform-long"))
     assert short["nats"] > 1.5 * long["nats"] and short["rmse"] > long["rmse"]

@@ -11,8 +11,8 @@ and how much a divergence weighs (here it is a mean over the numbers of a code).
 Beside these, by one objective (binary cross-entropy and, where codes have distributions, the whole
 divergence), with rates that fall to 0, on the same images for as many epochs: points, the three
 distributions, and encoders with the same decoder. Because a table may keep at the end what it began
-with, controls begin with the widths of the prior: Gaussians, and uniforms, which take three times
-as many epochs from either side. All are measured alike.
+with, controls begin about as wide as the prior: Gaussians, and uniforms, which take three times as
+many epochs from either side. All are measured alike.
 
 The results go to ``runs/auto_decoders``, figures of each and, of seed 0, images; what is there is
 not trained again. A training that was stopped goes on where it was. ``--until`` shows what a model
